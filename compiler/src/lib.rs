@@ -1,0 +1,12 @@
+//! The compiler of `.cs336`: text to checked programs, tensor graphs and kernel plans.
+//!
+//! ```text
+//! text ─parse─▶ Ast ─check─▶ Hir ─build─▶ Graph ─differentiate─▶ Graph ─simplify─▶ Graph ─lower─▶ Kernels + Plan
+//! ```
+//! Every arrow is a function from one language to the next. None reads a file, a clock, an environment variable or a
+//! device; see `world` for the one window to the outside.
+
+pub mod problem;
+pub mod source;
+pub mod syntax;
+pub mod world;

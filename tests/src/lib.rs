@@ -1,0 +1,1 @@
+//! The test suite: programs and what should happen.
