@@ -6,7 +6,10 @@
 //! Every arrow is a function from one language to the next. None reads a file, a clock, an environment variable or a
 //! device; see `world` for the one window to the outside.
 
+pub mod graph;
+pub mod name;
 pub mod problem;
+pub mod scalar;
 pub mod source;
 pub mod syntax;
 pub mod world;

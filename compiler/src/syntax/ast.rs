@@ -4,6 +4,8 @@
 //! item belongs. Nothing is resolved here: a name is text with a place. Every node has a [`Span`].
 //! [`fingerprint`](File) of meaning never uses spans, docs or comments.
 
+#![allow(missing_docs, reason = "the sentence of a variant names its fields")]
+
 use serde::{Deserialize, Serialize};
 
 use crate::source::Span;
