@@ -7,7 +7,9 @@
 //! device; see `world` for the one window to the outside.
 
 pub mod graph;
+pub mod kernel;
 pub mod name;
+pub mod plan;
 pub mod problem;
 pub mod scalar;
 pub mod source;
