@@ -6,11 +6,13 @@
 //! Every arrow is a function from one language to the next. None reads a file, a clock, an environment variable or a
 //! device; see `world` for the one window to the outside.
 
+pub mod check;
 pub mod graph;
 pub mod kernel;
 pub mod name;
 pub mod plan;
 pub mod problem;
+pub mod programs;
 pub mod scalar;
 pub mod source;
 pub mod syntax;

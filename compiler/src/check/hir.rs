@@ -1,0 +1,209 @@
+//! The Hir: what a program means. Nodes with typed settings, ready to be run, costed and hashed.
+//!
+//! Numbers are in base units. *Meaning* and *execution* are kept apart: [`TrainSpec::execution`] never enters a run's key.
+
+#![allow(missing_docs, reason = "the sentence of a variant names its fields")]
+
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+
+use crate::source::Span;
+
+/// A checked node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Node {
+    /// Its name; points of a sweep are `iso/07`.
+    pub name: String,
+    /// Its kind as written: `train`.
+    pub kind: String,
+    /// Where it stands.
+    pub span: Span,
+    /// Nodes that must have run before it.
+    pub needs: Vec<String>,
+    /// What it is.
+    pub spec: Spec,
+    /// The canonical text of everything that its result depends on, itself and reachable (without data contents): hashed to the key.
+    pub meaning: String,
+}
+
+/// What a node is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Spec {
+    /// Documents.
+    Data(DataSpec),
+    /// A tokenizer.
+    Tokenizer(TokenizerSpec),
+    /// An architecture.
+    Model,
+    /// A training run.
+    Train(Box<TrainSpec>),
+    /// Waits for a result: which node's.
+    After { node: String },
+    /// Checked, but its runtime is not built yet: which part brings it.
+    NotBuilt { part: String },
+}
+
+/// A source and its stages in order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DataSpec {
+    /// Where documents come from.
+    pub source: Source,
+    /// What is done with them.
+    pub stages: Vec<Stage>,
+}
+
+/// Where documents come from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// Text files by glob or folder, relative to the program's file; each file, or each piece between `split_on`, is a document.
+    Files { pattern: String, split_on: Option<String>, base: String },
+    /// The built-in story generator.
+    Stories { count: u64, seed: u64 },
+    /// A source whose runtime comes with a later part.
+    NotBuilt { name: String, part: String },
+}
+
+/// What is done with documents.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// Draws documents for validation by a seeded hash.
+    HoldoutShare { valid: f64, seed: u64 },
+    /// The end of the text is for validation.
+    HoldoutTail { tail: f64 },
+    /// Keeps one side of a holdout: `train` or `valid`.
+    Split { name: String },
+    /// Text to ids, with the named tokenizer node.
+    Encode { tokenizer: String },
+    /// Ids to rows of `seq` positions.
+    Pack { seq: u64, sample: String },
+    /// A stage whose runtime comes with a later part.
+    NotBuilt { name: String, part: String },
+}
+
+/// A tokenizer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenizerSpec {
+    /// Byte-pair encoding trained on a corpus.
+    Bpe { corpus: DataSpec, vocab: u64, special: Vec<String>, ties: String },
+    /// One id per byte, then specials.
+    Bytes { special: Vec<String> },
+    /// One id per character of the corpus, in code point order.
+    Chars { corpus: DataSpec },
+    /// GPT-2 `vocab.json` and `merges.txt`, or a Hugging Face `tokenizer.json`.
+    File { vocab: String, merges: Option<String>, special: Vec<String>, base: String },
+}
+
+/// How much work.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Budget {
+    /// Model FLOPs.
+    Flops(f64),
+    /// Tokens.
+    Tokens(f64),
+    /// Tokens per parameter.
+    TokensPerParam(f64),
+    /// Optimizer steps.
+    Steps(f64),
+    /// Passes over the data.
+    Epochs(f64),
+    /// Seconds on the train clock.
+    Seconds(f64),
+}
+
+/// How often.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Every {
+    /// Optimizer steps.
+    Steps(u64),
+    /// Wall seconds.
+    Seconds(f64),
+    /// Tokens.
+    Tokens(f64),
+    /// Only at the end.
+    Never,
+}
+
+/// A training run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrainSpec {
+    /// Training rows.
+    pub data: DataSpec,
+    /// Positions per row.
+    pub seq: u64,
+    /// Tokens per optimizer step; a multiple of `seq`.
+    pub batch_tokens: u64,
+    /// When it ends.
+    pub budget: Budget,
+    /// Seeds `init`, `noise`, `order`, `sample`.
+    pub seed: u64,
+    /// `f32`, `bf16`, `fp16`.
+    pub compute: String,
+    /// Model FLOPs of one optimizer step (forward and backward).
+    pub step_flops: f64,
+    /// Trained parameters.
+    pub params: u64,
+    /// Steps that the budget buys; `None` if it needs a fact of the data or the clock.
+    pub steps: Option<u64>,
+    /// What does not change results.
+    pub execution: Execution,
+}
+
+/// How a run is carried out: never part of its key.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Execution {
+    /// Wall-clock limit in seconds.
+    pub limit_seconds: Option<f64>,
+    /// Rows per micro-batch; `None`: chosen to fit memory.
+    pub micro_rows: Option<u64>,
+    /// Held-out evaluation.
+    pub eval: Option<EvalSpec>,
+    /// Samples during training.
+    pub sample: Option<SampleSpec>,
+    /// Checkpoints.
+    pub save_every: Every,
+    /// How many checkpoints are kept.
+    pub keep: u64,
+    /// `start = ask`: needs a yes.
+    pub ask: bool,
+    /// `none`, `per_block`, `auto`.
+    pub remat: String,
+}
+
+/// Held-out evaluation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EvalSpec {
+    /// How often.
+    pub every: Every,
+    /// Held-out documents (encode and pack as the training data's).
+    pub on: DataSpec,
+    /// `loss`, `perplexity`, `bits_per_byte`.
+    pub report: Vec<String>,
+}
+
+/// Sampling.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SampleSpec {
+    /// How often.
+    pub every: Every,
+    /// The start.
+    pub prompt: String,
+    /// New tokens.
+    pub length: u64,
+    /// Divides the logits; 0 is greedy.
+    pub temperature: f64,
+    /// Keep the k likeliest.
+    pub top_k: Option<u64>,
+    /// Keep the likeliest with this total probability.
+    pub top_p: Option<f64>,
+    /// Keep those at least this share of the likeliest.
+    pub min_p: Option<f64>,
+}
+
+/// All checked nodes by name, in the order of the file.
+pub type Nodes = IndexMap<String, Node>;

@@ -1,0 +1,9 @@
+//! Ast to [`hir::Hir`]: names resolved, units and axes typed, nodes checked against the schema of their kind.
+//!
+//! One evaluator serves experiment code and model code: [`eval`] turns expressions into [`value::Value`]s. Inside a method
+//! (`forward`, `update`, `of`, ..) a graph is under construction and values may be tensors, that is nodes of that graph: the
+//! checker *traces* a body with the sizes of the instance at hand, and every misfit of axes is found by the typed builder.
+
+pub mod hir;
+pub mod units;
+pub mod value;
