@@ -1,3 +1,21 @@
 //! Text to [`ast::File`]. `parse` never fails: what it does not understand becomes an error item and a problem.
+//!
+//! `scan` sees brackets, quotes and comments; `mend` closes what was left open; `grammar/cs336.pest` reads the mended
+//! text; `build` turns its pairs into the Ast and reports mistakes that parse; `failure` says why an item did not.
 
 pub mod ast;
+mod build;
+mod failure;
+mod mend;
+mod parse;
+mod problems;
+mod scan;
+mod template;
+mod words;
+
+#[cfg(test)]
+mod tests;
+
+pub use parse::{Setting, parse, parse_expr, parse_set};
+pub use template::{TextOrExpr, template};
+pub use words::UNIT_NAMES;
