@@ -8,6 +8,7 @@ mod build;
 mod failure;
 mod mend;
 mod parse;
+mod print;
 mod problems;
 mod scan;
 mod template;
@@ -17,5 +18,6 @@ mod words;
 mod tests;
 
 pub use parse::{Setting, parse, parse_expr, parse_set};
+pub use print::{Canonical, canonical, print};
 pub use template::{TextOrExpr, template};
 pub use words::UNIT_NAMES;

@@ -214,7 +214,7 @@ impl Builder<'_> {
         let start = self.span(&pair);
         let (op, operand) = match pair.as_rule() {
             Rule::minus => (UnaryOp::Neg, POW),
-            Rule::kw_not | Rule::wrong_bang => (UnaryOp::Not, COMPARE),
+            Rule::kw_not | Rule::wrong_bang => (UnaryOp::Not, NOT),
             _ => return Some(self.term(pair, terms)),
         };
         if pair.as_rule() == Rule::wrong_bang {

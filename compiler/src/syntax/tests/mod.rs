@@ -1,5 +1,7 @@
 //! Tests of the whole way from text to Ast.
 
+mod mutations;
+mod printing;
 mod programs;
 mod recovery;
 mod values;

@@ -1,0 +1,683 @@
+//! The Ast back to text, always laid out in the same way.
+//!
+//! What is printed reads back to the same Ast, places aside (a test holds this). Comments other than `##` are not in the
+//! Ast and so are lost: this is for golden tests, messages and hashing, not for formatting a user's file.
+
+use super::ast::{
+    Arg, Axis, BinaryOp, Block, Body, Callable, Clause, CompareOp, EmitKind, Expr, ExprKind, File,
+    Ident, IndexArg, Item, ItemKind, MapKey, NodeBody, NodeName, Param, Pattern, Suffix, Type,
+    TypeKind, UnaryOp, Unit, UseSource, WeightDecl,
+};
+
+/// A whole file with its `##` comments.
+pub fn print(file: &File) -> String {
+    let mut printer = Printer { out: String::new(), indent: 0, docs: true };
+    if let Some(doc) = &file.doc {
+        printer.doc(doc);
+        // A blank line keeps the doc of the file apart from that of its first item.
+        printer.out.push('\n');
+    }
+    printer.items(&file.items);
+    printer.out
+}
+
+/// An item or a value as one text that depends on nothing but what was written: no places, docs, comments or layout.
+pub trait Canonical {
+    /// That text.
+    fn canonical(&self) -> String;
+}
+
+impl Canonical for Expr {
+    fn canonical(&self) -> String {
+        let mut printer = Printer { out: String::new(), indent: 0, docs: false };
+        printer.value(self, LAW);
+        printer.out
+    }
+}
+
+impl Canonical for Item {
+    fn canonical(&self) -> String {
+        let mut printer = Printer { out: String::new(), indent: 0, docs: false };
+        printer.item(self);
+        printer.out
+    }
+}
+
+impl Canonical for Type {
+    fn canonical(&self) -> String {
+        let mut printer = Printer { out: String::new(), indent: 0, docs: false };
+        printer.type_name(self);
+        printer.out
+    }
+}
+
+/// The canonical text of an item or a value.
+pub fn canonical<T: Canonical>(of: &T) -> String {
+    of.canonical()
+}
+
+// As in `build/value.rs`, from the loosest to the tightest.
+const LAW: u8 = 1;
+const PIPE: u8 = 2;
+const WITH: u8 = 3;
+const OR: u8 = 4;
+const AND: u8 = 5;
+const NOT: u8 = 6;
+const COMPARE: u8 = 7;
+const RANGE: u8 = 8;
+const ADD: u8 = 9;
+const MUL: u8 = 10;
+const POW: u8 = 11;
+const TERM: u8 = 12;
+
+/// Blocks of fields up to this many characters stay on one line.
+const SHORT: usize = 60;
+
+struct Printer {
+    out: String,
+    indent: usize,
+    docs: bool,
+}
+
+impl Printer {
+    fn text(&mut self, text: &str) {
+        self.out.push_str(text);
+    }
+
+    fn line(&mut self) {
+        self.out.push('\n');
+        self.out.push_str(&"  ".repeat(self.indent));
+    }
+
+    fn doc(&mut self, doc: &str) {
+        for line in doc.lines() {
+            self.text("## ");
+            self.text(line);
+            self.line();
+        }
+    }
+
+    /// Each of `all` by `print`, with `, ` between.
+    fn list<T>(&mut self, all: &[T], print: impl Fn(&mut Self, &T)) {
+        for (i, one) in all.iter().enumerate() {
+            if i > 0 {
+                self.text(", ");
+            }
+            print(self, one);
+        }
+    }
+
+    fn items(&mut self, items: &[Item]) {
+        for item in items {
+            if let (true, Some(doc)) = (self.docs, &item.doc) {
+                self.doc(doc);
+            }
+            self.item(item);
+            self.out.push('\n');
+        }
+    }
+
+    fn item(&mut self, item: &Item) {
+        match &item.kind {
+            ItemKind::Use { source, names } => {
+                self.text("use ");
+                match source {
+                    UseSource::File { path, .. } => self.string(path),
+                    UseSource::Module(path) => self.path(path),
+                }
+                if !names.is_empty() {
+                    self.text(" { ");
+                    self.list(names, |p, n| p.text(&n.name));
+                    self.text(" }");
+                }
+            }
+            ItemKind::Let { pattern, ty, value } => {
+                self.text("let ");
+                self.pattern(pattern);
+                self.typed(ty.as_ref());
+                self.set(value);
+            }
+            ItemKind::Knob { name, ty, value } => {
+                self.text("knob ");
+                self.text(&name.name);
+                self.typed(ty.as_ref());
+                self.set(value);
+            }
+            ItemKind::Fn(callable) => {
+                self.text("fn ");
+                self.callable(callable);
+            }
+            ItemKind::Layer { name, axes, params, body } => {
+                self.text("layer ");
+                self.text(&name.name);
+                self.axes(axes);
+                if let Some(params) = params {
+                    self.params(params);
+                }
+                self.text(" ");
+                self.block(body);
+            }
+            ItemKind::Weight(all) => {
+                self.text("weight ");
+                self.list(all, Self::declaration);
+            }
+            ItemKind::State(all) => {
+                self.text("state ");
+                self.list(all, Self::declaration);
+            }
+            ItemKind::Emit { kind, name, value } => {
+                self.text(match kind {
+                    EmitKind::Measure => "measure ",
+                    EmitKind::Penalty => "penalty ",
+                });
+                self.text(&name.name);
+                self.set(value);
+            }
+            ItemKind::Assert(value) => self.worded("assert ", value),
+            ItemKind::For { pattern, iter } => self.for_clause(pattern, iter),
+            ItemKind::Where(value) => self.worded("where ", value),
+            ItemKind::Field { path, value } => {
+                self.path(path);
+                self.set(value);
+            }
+            ItemKind::Map { key, value } => {
+                match key {
+                    MapKey::Path(path) => self.path(path),
+                    MapKey::Tuple(axes) => self.tuple(axes),
+                    MapKey::Value(value) => self.value(value, TERM),
+                }
+                self.worded(" -> ", value);
+            }
+            ItemKind::Def { kind, callable } => {
+                self.text(&kind.name);
+                self.text(" ");
+                self.callable(callable);
+            }
+            ItemKind::Method(callable) => self.callable(callable),
+            ItemKind::Node { kind, name, body } => self.node(kind, name.as_ref(), body),
+            ItemKind::Expr(value) => self.value(value, LAW),
+            ItemKind::Error => self.text("<error>"),
+        }
+    }
+
+    fn node(&mut self, kind: &Ident, name: Option<&NodeName>, body: &NodeBody) {
+        self.text(&kind.name);
+        match name {
+            Some(NodeName::Ident(name)) => {
+                self.text(" ");
+                self.text(&name.name);
+            }
+            Some(NodeName::Text(text, _)) => {
+                self.text(" ");
+                self.string(text);
+            }
+            None => {}
+        }
+        match body {
+            NodeBody::Expr(value) => self.set(value),
+            NodeBody::Block(block) => {
+                self.text(" ");
+                self.block(block);
+            }
+            NodeBody::None => {}
+        }
+    }
+
+    fn set(&mut self, value: &Expr) {
+        self.worded(" = ", value);
+    }
+
+    fn worded(&mut self, word: &str, value: &Expr) {
+        self.text(word);
+        self.value(value, LAW);
+    }
+
+    fn typed(&mut self, ty: Option<&Type>) {
+        if let Some(ty) = ty {
+            self.text(": ");
+            self.type_name(ty);
+        }
+    }
+
+    fn path(&mut self, path: &[Ident]) {
+        for (i, name) in path.iter().enumerate() {
+            if i > 0 {
+                self.text(".");
+            }
+            self.text(&name.name);
+        }
+    }
+
+    fn pattern(&mut self, pattern: &Pattern) {
+        match pattern {
+            Pattern::Name(name) => self.text(&name.name),
+            Pattern::Tuple(names, _) => {
+                self.text("(");
+                self.list(names, |p, n| p.text(&n.name));
+                self.text(")");
+            }
+        }
+    }
+
+    fn for_clause(&mut self, pattern: &Pattern, iter: &Expr) {
+        self.text("for ");
+        self.pattern(pattern);
+        self.worded(" in ", iter);
+    }
+
+    fn declaration(&mut self, declaration: &WeightDecl) {
+        self.text(&declaration.name.name);
+        self.axes(&declaration.axes);
+        self.typed(declaration.ty.as_ref());
+        if let Some(init) = &declaration.init {
+            self.set(init);
+        }
+    }
+
+    fn callable(&mut self, callable: &Callable) {
+        self.text(&callable.name.name);
+        self.axes(&callable.axes);
+        self.params(&callable.params);
+        if let Some(result) = &callable.result {
+            self.text(" -> ");
+            self.type_name(result);
+        }
+        match &callable.body {
+            Body::Expr(value) => self.set(value),
+            Body::Block(block) => {
+                self.text(" ");
+                self.block(block);
+            }
+        }
+    }
+
+    fn params(&mut self, params: &[Param]) {
+        self.text("(");
+        self.list(params, |p, param| {
+            p.text(&param.name.name);
+            p.typed(param.ty.as_ref());
+            if let Some(default) = &param.default {
+                p.set(default);
+            }
+        });
+        self.text(")");
+    }
+
+    /// Brackets, if there are axes.
+    fn axes(&mut self, axes: &[Axis]) {
+        if !axes.is_empty() {
+            self.text("[");
+            self.list(axes, Self::axis);
+            self.text("]");
+        }
+    }
+
+    fn tuple(&mut self, axes: &[Axis]) {
+        self.text("(");
+        self.list(axes, Self::axis);
+        self.text(")");
+    }
+
+    fn axis(&mut self, axis: &Axis) {
+        self.text(&axis.name.name);
+        if let Some(size) = &axis.size {
+            self.set(size);
+        }
+    }
+
+    fn block(&mut self, block: &Block) {
+        if block.items.is_empty() {
+            return self.text("{ }");
+        }
+        let plain = |i: &Item| {
+            matches!(i.kind, ItemKind::Field { .. } | ItemKind::Map { .. }) && i.doc.is_none()
+        };
+        if block.items.iter().all(plain) {
+            let start = self.out.len();
+            self.text("{ ");
+            self.list(&block.items, Self::item);
+            self.text(" }");
+            let line = &self.out[start..];
+            if line.len() <= SHORT && !line.contains('\n') {
+                return;
+            }
+            self.out.truncate(start);
+        }
+        self.text("{");
+        self.indent += 1;
+        for item in &block.items {
+            self.line();
+            if let (true, Some(doc)) = (self.docs, &item.doc) {
+                self.doc(doc);
+            }
+            self.item(item);
+        }
+        self.indent -= 1;
+        self.line();
+        self.text("}");
+    }
+
+    fn type_name(&mut self, ty: &Type) {
+        match &ty.kind {
+            TypeKind::Named { path, per, axes, optional } => {
+                self.path(path);
+                for name in per {
+                    self.text("/");
+                    self.text(&name.name);
+                }
+                self.axes(axes);
+                if *optional {
+                    self.text("?");
+                }
+            }
+            TypeKind::Tensor { axes, element } => {
+                self.text("[");
+                self.list(axes, Self::axis);
+                self.text("]");
+                if let Some(element) = element {
+                    self.text(" ");
+                    self.type_name(element);
+                }
+            }
+            TypeKind::Range { from, to } => {
+                self.value(from, ADD);
+                self.text("..");
+                self.value(to, ADD);
+            }
+            TypeKind::Record(entries) => {
+                self.text("{ ");
+                self.list(entries, |p, (name, ty)| {
+                    p.text(&name.name);
+                    p.typed(Some(ty));
+                });
+                self.text(" }");
+            }
+        }
+    }
+
+    /// A value where only what binds at least as tight as `least` may stand without parentheses.
+    fn value(&mut self, value: &Expr, least: u8) {
+        let parenthesised = precedence(value) < least;
+        if parenthesised {
+            self.text("(");
+        }
+        self.bare(value);
+        if parenthesised {
+            self.text(")");
+        }
+    }
+
+    fn bare(&mut self, value: &Expr) {
+        match &*value.kind {
+            ExprKind::Number { value, suffix } => {
+                self.number(*value);
+                self.suffix(suffix.as_ref());
+            }
+            ExprKind::Text(text) => self.string(text),
+            ExprKind::Name(name) => self.text(name),
+            ExprKind::Dot(name) => {
+                self.text(".");
+                self.text(&name.name);
+            }
+            ExprKind::Bool(value) => self.text(if *value { "true" } else { "false" }),
+            ExprKind::None => self.text("none"),
+            ExprKind::List { values, suffix } => {
+                self.text("[");
+                self.list(values, |p, v| p.value(v, LAW));
+                self.text("]");
+                self.suffix(suffix.as_ref());
+            }
+            ExprKind::Comprehension { value, clauses, suffix } => {
+                self.text("[");
+                self.value(value, LAW);
+                for clause in clauses {
+                    self.text(" ");
+                    match clause {
+                        Clause::For { pattern, iter } => self.for_clause(pattern, iter),
+                        Clause::Where(condition) => self.worded("where ", condition),
+                    }
+                }
+                self.text("]");
+                self.suffix(suffix.as_ref());
+            }
+            ExprKind::Block(block) => self.block(block),
+            ExprKind::Call { callee, args } => {
+                self.base(callee);
+                self.text("(");
+                self.list(args, |p, Arg { name, value }| match name {
+                    Some(name) => {
+                        p.text(&name.name);
+                        p.set(value);
+                    }
+                    None => p.value(value, LAW),
+                });
+                self.text(")");
+            }
+            ExprKind::Index { base, args } => {
+                self.base(base);
+                self.index(args);
+            }
+            ExprKind::Member { base, name } => {
+                self.base(base);
+                self.text(".");
+                self.text(&name.name);
+            }
+            ExprKind::Unary { op, value } => match op {
+                UnaryOp::Neg => {
+                    self.text("-");
+                    self.value(value, POW);
+                }
+                UnaryOp::Not => {
+                    self.text("not ");
+                    self.value(value, NOT);
+                }
+            },
+            ExprKind::Binary { op, left, right, .. } => {
+                let level = level_of(*op);
+                let is_power = *op == BinaryOp::Pow;
+                self.value(left, if is_power { TERM } else { level });
+                self.text(sign_of(*op));
+                self.value(right, if is_power { POW } else { level + 1 });
+            }
+            ExprKind::Compare { first, rest } => {
+                self.value(first, RANGE);
+                for (op, _, value) in rest {
+                    self.text(compare_sign(*op));
+                    self.value(value, RANGE);
+                }
+            }
+            ExprKind::Range { from, to } => {
+                self.value(from, ADD);
+                self.text("..");
+                self.value(to, ADD);
+            }
+            ExprKind::Pipe { value, into } => {
+                self.value(value, PIPE);
+                self.text(" |> ");
+                self.value(into, WITH);
+            }
+            ExprKind::With { base, update } => {
+                self.value(base, WITH);
+                self.text(" with ");
+                self.value(update, TERM);
+            }
+            ExprKind::If { condition, then, otherwise } => {
+                self.worded("if ", condition);
+                self.worded(" then ", then);
+                self.worded(" else ", otherwise);
+            }
+            ExprKind::Match { subject, arms } => {
+                self.text("match ");
+                self.value(subject, TERM);
+                self.text(" ");
+                self.block(arms);
+            }
+            ExprKind::Scan { args, body } => {
+                self.text("scan");
+                self.index(args);
+                self.text(" ");
+                self.block(body);
+            }
+            ExprKind::Law { left, right } => {
+                self.value(left, PIPE);
+                self.text(" ~ ");
+                self.value(right, PIPE);
+            }
+            ExprKind::Error => self.text("<error>"),
+        }
+    }
+
+    /// What stands before a call, a bracket or a dot.
+    fn base(&mut self, value: &Expr) {
+        let loose = match &*value.kind {
+            ExprKind::Number { .. } | ExprKind::Block(_) => true,
+            ExprKind::List { suffix, .. } | ExprKind::Comprehension { suffix, .. } => suffix.is_some(),
+            ExprKind::Text(_)
+            | ExprKind::Name(_)
+            | ExprKind::Dot(_)
+            | ExprKind::Bool(_)
+            | ExprKind::None
+            | ExprKind::Call { .. }
+            | ExprKind::Index { .. }
+            | ExprKind::Member { .. }
+            | ExprKind::Unary { .. }
+            | ExprKind::Binary { .. }
+            | ExprKind::Compare { .. }
+            | ExprKind::Range { .. }
+            | ExprKind::Pipe { .. }
+            | ExprKind::With { .. }
+            | ExprKind::If { .. }
+            | ExprKind::Match { .. }
+            | ExprKind::Scan { .. }
+            | ExprKind::Law { .. }
+            | ExprKind::Error => false,
+        };
+        self.value(value, if loose { TERM + 1 } else { TERM });
+    }
+
+    fn index(&mut self, args: &[IndexArg]) {
+        self.text("[");
+        self.list(args, |p, arg| match arg {
+            IndexArg::Arrow { from, to, .. } => {
+                p.rename_side(from);
+                p.text(" -> ");
+                p.rename_side(to);
+            }
+            IndexArg::Tuple(axes, _) => p.tuple(axes),
+            IndexArg::Named { name, value } => {
+                p.text(&name.name);
+                p.set(value);
+            }
+            IndexArg::Value(value) => p.value(value, LAW),
+        });
+        self.text("]");
+    }
+
+    fn rename_side(&mut self, axes: &[Axis]) {
+        match axes {
+            [Axis { name, size: None }] => self.text(&name.name),
+            _ => self.tuple(axes),
+        }
+    }
+
+    fn number(&mut self, value: f64) {
+        // The shortest digits that read back to the same number; whole numbers without a dot.
+        let digits = format!("{value:?}");
+        self.text(digits.strip_suffix(".0").unwrap_or(&digits));
+    }
+
+    fn suffix(&mut self, suffix: Option<&Suffix>) {
+        match suffix {
+            Some(Suffix::Percent) => self.text("%"),
+            Some(Suffix::Unit(Unit { amount, per, .. })) => {
+                self.text(" ");
+                self.text(&amount.name);
+                for name in per {
+                    self.text("/");
+                    self.text(&name.name);
+                }
+            }
+            None => {}
+        }
+    }
+
+    fn string(&mut self, text: &str) {
+        self.text("\"");
+        for c in text.chars() {
+            match c {
+                '\n' => self.text("\\n"),
+                '\t' => self.text("\\t"),
+                '\r' => self.text("\\r"),
+                '\0' => self.text("\\0"),
+                '"' => self.text("\\\""),
+                '\\' => self.text("\\\\"),
+                _ => self.out.push(c),
+            }
+        }
+        self.text("\"");
+    }
+}
+
+fn precedence(value: &Expr) -> u8 {
+    match &*value.kind {
+        ExprKind::Law { .. } => LAW,
+        // Its last part takes everything that follows.
+        ExprKind::If { .. } => LAW,
+        ExprKind::Pipe { .. } => PIPE,
+        ExprKind::With { .. } => WITH,
+        ExprKind::Binary { op, .. } => level_of(*op),
+        ExprKind::Unary { op: UnaryOp::Not, .. } => NOT,
+        ExprKind::Unary { op: UnaryOp::Neg, .. } => POW,
+        ExprKind::Compare { .. } => COMPARE,
+        ExprKind::Range { .. } => RANGE,
+        ExprKind::Number { .. }
+        | ExprKind::Text(_)
+        | ExprKind::Name(_)
+        | ExprKind::Dot(_)
+        | ExprKind::Bool(_)
+        | ExprKind::None
+        | ExprKind::List { .. }
+        | ExprKind::Comprehension { .. }
+        | ExprKind::Block(_)
+        | ExprKind::Call { .. }
+        | ExprKind::Index { .. }
+        | ExprKind::Member { .. }
+        | ExprKind::Match { .. }
+        | ExprKind::Scan { .. }
+        | ExprKind::Error => TERM,
+    }
+}
+
+fn level_of(op: BinaryOp) -> u8 {
+    match op {
+        BinaryOp::Or => OR,
+        BinaryOp::And => AND,
+        BinaryOp::Add | BinaryOp::Sub => ADD,
+        BinaryOp::Mul | BinaryOp::Div => MUL,
+        BinaryOp::Pow => POW,
+    }
+}
+
+fn sign_of(op: BinaryOp) -> &'static str {
+    match op {
+        BinaryOp::Or => " or ",
+        BinaryOp::And => " and ",
+        BinaryOp::Add => " + ",
+        BinaryOp::Sub => " - ",
+        BinaryOp::Mul => " * ",
+        BinaryOp::Div => " / ",
+        BinaryOp::Pow => "^",
+    }
+}
+
+fn compare_sign(op: CompareOp) -> &'static str {
+    match op {
+        CompareOp::Eq => " == ",
+        CompareOp::Ne => " != ",
+        CompareOp::Lt => " < ",
+        CompareOp::Le => " <= ",
+        CompareOp::Gt => " > ",
+        CompareOp::Ge => " >= ",
+        CompareOp::In => " in ",
+    }
+}
