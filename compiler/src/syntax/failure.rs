@@ -3,6 +3,8 @@
 //! First the signs of other languages are looked for, at the beginning of the text and where reading it stopped; only
 //! what none of these tables knows is reported as "cannot stand here", with what the grammar would have taken.
 
+use std::ops::Range;
+
 use pest::Parser as _;
 use pest::error::{Error, ErrorVariant, InputLocation};
 
@@ -85,102 +87,154 @@ impl Builder<'_> {
                 self.place_of(end, end)
             }
         };
-        let problem =
-            self.known_cause(start, at, &before, &after, span, expected).unwrap_or_else(|| {
-                say::unexpected(span, &described(found, text, at), &words_for(expected))
-            });
+        let stop = Stop { text, start, at, before: &before, after: &after, span, expected };
+        let problem = self
+            .known_cause(&stop)
+            .unwrap_or_else(|| say::unexpected(span, &described(found, text, at), &stop.wanted()));
         self.report(problem);
     }
 
-    fn known_cause(
-        &self,
-        start: usize,
-        at: usize,
-        before: &[Token],
-        after: &[Token],
-        span: Span,
-        expected: &[Rule],
-    ) -> Option<Problem> {
-        let text = self.mended_text();
-        let earlier = |back: usize| {
-            let t = before.len().checked_sub(back).and_then(|i| before.get(i))?;
-            Some((
-                &text[start + t.start..start + t.end],
-                self.place_of(start + t.start, start + t.end),
-            ))
-        };
-        let found = after.first().map_or("", |t| &text[at + t.start..at + t.end]);
-        let next = after.get(1).map_or("", |t| &text[at + t.start..at + t.end]);
-        let last = earlier(1);
-        let last_word = last.map_or("", |(word, _)| word);
-        let opens_condition = before
-            .iter()
-            .any(|t| matches!(&text[start + t.start..start + t.end], "if" | "assert" | "where"));
-        let last_if = before
-            .iter()
-            .rev()
-            .find(|t| &text[start + t.start..start + t.end] == "if")
-            .map(|t| self.place_of(start + t.start, start + t.end));
+    fn known_cause(&self, stop: &Stop<'_>) -> Option<Problem> {
+        let found = stop.following(0);
+        let next = stop.following(1);
+        let last = stop.earlier(1);
+        let span = stop.span;
+        let place = |range: Range<usize>| self.place_of(range.start, range.end);
+        let last_if = stop.last("if").map(place);
+        let is_end = found.is_empty() || matches!(found, "," | "}" | ")" | "]");
 
-        if let (Some(span), true) = (last_if, expected.contains(&Rule::kw_then)) {
-            if found != "=" {
-                return Some(say::if_form(span, "this `if` has no `then`"));
+        if let Some(if_span) = last_if.filter(|_| found != "=") {
+            if stop.expected.contains(&Rule::kw_then) {
+                return Some(say::if_form(if_span, "this `if` has no `then`"));
+            }
+            if stop.expected.contains(&Rule::kw_else) {
+                return Some(say::if_form(if_span, "this `if` has no `else`"));
             }
         }
-        if let (Some(span), true) = (last_if, expected.contains(&Rule::kw_else)) {
-            if found != "=" {
-                return Some(say::if_form(span, "this `if` has no `else`"));
+        if is_end && matches!(last, "=" | ":=") {
+            return Some(say::missing_value(place(stop.range(2)), stop.earlier(2)));
+        }
+        // `a =` at the end of a line has taken the name on the next line as its value.
+        if found == "=" && stop.earlier(2) == "=" {
+            let between = &stop.text[stop.range(2).start..stop.range(1).start];
+            if between.contains('\n') {
+                return Some(say::missing_value(place(stop.range(3)), stop.earlier(3)));
             }
         }
-        let is_end = found.is_empty() || matches!(found, "," | "}" | ")" | "]" | "\n");
-        if is_end && matches!(last_word, "=" | ":=") {
-            let (name, span) = earlier(2)?;
-            return Some(say::missing_value(span, name));
-        }
-        match found {
-            "=" if opens_condition => return Some(say::binding_for_equality(span)),
-            "=" => {
-                // `a =` at the end of a line has taken the name on the next line as its value.
-                if let (Some(("=", _)), Some((name, span))) = (earlier(2), earlier(3)) {
-                    let between =
-                        &text[self_offset(start, before, 2)..self_offset(start, before, 1)];
-                    if between.contains('\n') {
-                        return Some(say::missing_value(span, name));
-                    }
-                }
+        match (found, last) {
+            ("=", _) if ["if", "assert", "where"].iter().any(|w| stop.last(w).is_some()) => {
+                return Some(say::binding_for_equality(span));
             }
-            "?" | "=>" | "|" | "&" => return Some(say::foreign_operator(span, found)),
-            "+" | "-" if next == found => {
-                return Some(say::foreign_operator(span, if found == "+" { "++" } else { "--" }));
+            ("?" | "=>" | "|" | "&", _) => return Some(say::foreign_operator(span, found)),
+            ("+" | "-", _) if found == last => {
+                let both = place(stop.range(1)).to(span);
+                return Some(say::foreign_operator(both, if found == "+" { "++" } else { "--" }));
             }
-            "if" => return Some(say::if_form(span, "a value is chosen before it, not behind it")),
-            "True" | "False" | "None" => {}
+            ("if", _) if stop.last("for").is_some() => return Some(say::filter_form(span)),
+            ("if", _) => {
+                return Some(say::if_form(span, "a value is chosen before it, not behind it"));
+            }
+            ("per", _) => return Some(say::spoken_unit(span)),
+            (",", _) if stop.first() == "for" => return Some(say::bare_names(span)),
+            (_, "%") if is_end => {
+                return Some(say::foreign_operator(place(stop.range(1)), "%"));
+            }
             _ => {}
         }
-        let touches = last.is_some_and(|(_, l)| l.end == span.start);
-        if found.starts_with('"') && touches && last_word.len() <= 2 && is_name(last_word) {
-            return last.map(|(word, span)| say::string_prefix(span, word));
+        let touches = stop.range(1).end == stop.at;
+        if found.starts_with('"') && touches && last.len() <= 2 && is_name(last) {
+            return Some(say::string_prefix(place(stop.range(1)), last));
         }
-        if ITEM_WORDS.contains(&found) && last_word.starts_with(|c: char| c.is_ascii_digit()) {
+        if ITEM_WORDS.contains(&found) && last.starts_with(|c: char| c.is_ascii_digit()) {
             return Some(say::reserved_unit(span, found));
         }
-        let wants_name = expected.iter().any(|r| matches!(r, Rule::ident | Rule::path));
+        let wants_name = stop.expected.iter().any(|r| matches!(r, Rule::ident | Rule::path));
         let is_reserved = VALUE_WORDS.contains(&found);
         if is_reserved && (wants_name || matches!(next, "=" | ":")) {
             return Some(say::reserved_word(span, found));
         }
-        if let (":", true) = (found, next.is_empty()) {
+        if found == ":" && next.is_empty() {
             return Some(
                 say::unexpected(span, "`:`", &["`{`"])
                     .help("a block stands between `{` and `}`; indentation has no meaning"),
+            );
+        }
+        let below = stop.text[stop.at..].trim_start();
+        if found.is_empty() && stop.expected.contains(&Rule::block) && below.starts_with('{') {
+            let brace = stop.text.len() - below.len();
+            return Some(
+                say::unexpected(self.place_of(brace, brace + 1), "a `{` on a line of its own", &[])
+                    .help("write it on the line above, behind the name"),
             );
         }
         None
     }
 }
 
-fn self_offset(start: usize, before: &[Token], back: usize) -> usize {
-    before.len().checked_sub(back).and_then(|i| before.get(i)).map_or(start, |t| start + t.start)
+/// Where reading stopped, and what stands around.
+struct Stop<'a> {
+    text: &'a str,
+    /// Where the item begins.
+    start: usize,
+    at: usize,
+    /// The tokens of the item before the stop, relative to `start`.
+    before: &'a [Token],
+    /// The tokens of the line behind the stop, relative to `at`.
+    after: &'a [Token],
+    span: Span,
+    expected: &'a [Rule],
+}
+
+impl<'a> Stop<'a> {
+    fn following(&self, i: usize) -> &'a str {
+        self.after.get(i).map_or("", |t| &self.text[self.at + t.start..self.at + t.end])
+    }
+
+    /// The bytes of the token `back` places before the stop; 1 is the last.
+    fn range(&self, back: usize) -> Range<usize> {
+        let token = self.before.len().checked_sub(back).and_then(|i| self.before.get(i));
+        token.map_or(self.start..self.start, |t| self.start + t.start..self.start + t.end)
+    }
+
+    fn earlier(&self, back: usize) -> &'a str {
+        &self.text[self.range(back)]
+    }
+
+    fn first(&self) -> &'a str {
+        self.earlier(self.before.len())
+    }
+
+    /// The last time that `word` stands before the stop.
+    fn last(&self, word: &str) -> Option<Range<usize>> {
+        (1..=self.before.len()).map(|back| self.range(back)).find(|r| &self.text[r.clone()] == word)
+    }
+
+    /// What could have stood here, in words; nothing if that is too much to say.
+    fn wanted(&self) -> Vec<&'static str> {
+        let has = |rule: Rule| self.expected.contains(&rule);
+        let sets = self.last("=").is_some();
+        match self.first() {
+            "let" | "knob" if !sets && has(Rule::call) => return vec!["`..`"],
+            "use" if self.last("{").is_some() => return vec!["`,`", "`}`"],
+            "use" if self.before.len() > 1 => return vec!["names in braces"],
+            _ => {}
+        }
+        if has(Rule::wrong_walrus) && self.last("(").is_some() {
+            return vec!["`:`", "`=`", "`,`"];
+        }
+        // A whole value has been read.
+        if has(Rule::call) || has(Rule::pipe_op) {
+            return vec!["an operator", "`,`", "a new line"];
+        }
+        if has(Rule::block) && self.following(0).is_empty() && self.last(")").is_some() {
+            return vec!["`=`", "`{`"];
+        }
+        let is_word = |t: &str| t.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
+        if self.expected.is_empty() && is_word(self.earlier(1)) && is_word(self.following(0)) {
+            return vec!["`,`"];
+        }
+        words_for(self.expected)
+    }
 }
 
 fn is_name(word: &str) -> bool {
@@ -259,6 +313,8 @@ fn word_for(rule: Rule) -> Option<&'static str> {
         Rule::kw_then => "`then`",
         Rule::kw_else => "`else`",
         Rule::unit => "a unit",
+        Rule::wrong_walrus => "`=`",
+        Rule::wrong_missing_comma => "`,`",
         _ => return None,
     })
 }

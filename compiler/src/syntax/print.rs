@@ -531,7 +531,9 @@ impl Printer {
     fn base(&mut self, value: &Expr) {
         let loose = match &*value.kind {
             ExprKind::Number { .. } | ExprKind::Block(_) => true,
-            ExprKind::List { suffix, .. } | ExprKind::Comprehension { suffix, .. } => suffix.is_some(),
+            ExprKind::List { suffix, .. } | ExprKind::Comprehension { suffix, .. } => {
+                suffix.is_some()
+            }
             ExprKind::Text(_)
             | ExprKind::Name(_)
             | ExprKind::Dot(_)

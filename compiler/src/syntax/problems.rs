@@ -178,7 +178,11 @@ pub(super) fn foreign_operator(span: Span, found: &str) -> Problem {
         "===" => problem.help("write `==`").fix(span, "=="),
         "!==" | "<>" => problem.help("write `!=`").fix(span, "!="),
         ":=" => problem.help("write `=`").fix(span, "="),
-        "%" => problem.help("`%` only follows a number, as in `10%`; a remainder is `mod(a, b)`"),
+        "%" => {
+            problem.help("a share is written without a blank, `10%`; a remainder is `mod(a, b)`")
+        }
+        "..." | "..=" => problem.help("`..` includes both ends").fix(span, ".."),
+        "..<" => problem.help("`..` includes both ends: write `a..b - 1`"),
         "?" => problem.help("write `if a then b else c`"),
         "=>" => {
             problem.help("write `->` for a match arm or an axis, `fn f(x) = ..` for a function")
@@ -281,6 +285,12 @@ pub(super) fn number_spelling(span: Span, found: &str, meant: &str) -> Problem {
         .fix(span, meant)
 }
 
+/// `007`, or the zeros of `1,000`.
+pub(super) fn leading_zero(span: Span, found: &str, meant: &str) -> Problem {
+    Problem::new("E0122", span, format!("the number `{found}` begins with a zero"))
+        .help(format!("write `{meant}`; digits are grouped by `_`, as in `10_000`"))
+}
+
 /// A number too large to hold.
 pub(super) fn number_range(span: Span) -> Problem {
     Problem::new("E0122", span, "this number is too large").help("numbers go up to about 1.8e308")
@@ -290,6 +300,25 @@ pub(super) fn number_range(span: Span) -> Problem {
 pub(super) fn tuple_value(span: Span) -> Problem {
     Problem::new("E0123", span, "several values do not stand in parentheses")
         .help("write a list `[a, b]`, or a record `{ first = a, second = b }`")
+}
+
+/// `for a, b in xs`.
+pub(super) fn bare_names(span: Span) -> Problem {
+    Problem::new("E0123", span, "several names stand in parentheses")
+        .help("write `for (a, b) in ..`")
+}
+
+/// `[x for x in xs if c]`.
+pub(super) fn filter_form(span: Span) -> Problem {
+    Problem::new("E0124", span, "a list leaves values out by `where`")
+        .help("write `[x for x in xs where c]`")
+        .fix(span, "where")
+}
+
+/// `tokens per param`.
+pub(super) fn spoken_unit(span: Span) -> Problem {
+    Problem::new("E0120", span, "`per` is written `/` in a unit")
+        .help("write for example `tokens/param`, without blanks")
 }
 
 /// `if a { b } else { c }` and others.

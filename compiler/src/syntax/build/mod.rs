@@ -179,7 +179,15 @@ impl<'a> Builder<'a> {
             let follows = matches!(last, Some(ItemKind::Error))
                 && last_range
                     .is_some_and(|r| self.indent(pair.as_span().start()) > self.indent(r.0));
-            if !follows {
+            // A bracket or string left open explains the item well enough.
+            let explained = self.mended.problems.iter().any(|p| {
+                matches!(p.code.as_str(), "E0102" | "E0103" | "E0104")
+                    && p.span().is_some_and(|s| {
+                        let s = self.place.span(s);
+                        span.start <= s.start && s.end <= span.end
+                    })
+            });
+            if !follows && !explained {
                 self.explain_junk(&pair);
             }
             ItemKind::Error

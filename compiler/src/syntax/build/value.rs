@@ -62,6 +62,7 @@ impl Infix {
             (Rule::compare_op, ">=") => Infix::Compare(CompareOp::Ge),
             (Rule::compare_op, "in") => Infix::Compare(CompareOp::In),
             (Rule::compare_op, _) | (Rule::wrong_operator, "===") => Infix::Compare(CompareOp::Eq),
+            (Rule::wrong_operator, "..." | "..=" | "..<") => Infix::Range,
             (Rule::wrong_operator, "%") => Infix::Remainder,
             (Rule::wrong_operator, "@") => Infix::Product,
             (Rule::wrong_operator | Rule::pow_op, _) => Infix::Binary(BinaryOp::Pow),
@@ -484,6 +485,11 @@ impl Builder<'_> {
     fn quantity(&mut self, pair: P<'_>) -> ExprKind {
         let mut value = 0.0;
         let mut suffix = None;
+        if let Some(meant) = foreign_number(pair.as_str()) {
+            let span = self.span(&pair);
+            self.report(say::number_spelling(span, pair.as_str(), &meant));
+            return ExprKind::Number { value: meant.parse().unwrap_or(0.0), suffix };
+        }
         for part in pair.into_inner() {
             match part.as_rule() {
                 Rule::number => value = self.number(&part),
@@ -501,6 +507,12 @@ impl Builder<'_> {
         let (digits, multiplier) = text.split_at(split);
         if let Some(whole) = digits.strip_suffix('.') {
             self.report(say::number_spelling(span, text, &format!("{whole}{multiplier}")));
+        }
+        let significant = digits.trim_start_matches(['0', '_']);
+        if digits.len() > 1 && digits.starts_with('0') && !significant.starts_with(['.', 'e', 'E'])
+        {
+            let meant = if significant.is_empty() { "0" } else { significant };
+            self.report(say::leading_zero(span, text, &format!("{meant}{multiplier}")));
         }
         let number: f64 = digits.replace('_', "").parse().unwrap_or(0.0);
         let value = number * scale_of(multiplier);
@@ -545,6 +557,21 @@ fn literal(word: &str) -> ExprKind {
         "false" => ExprKind::Bool(false),
         _ => ExprKind::None,
     }
+}
+
+/// What `0x10`, `0b1` or `1e` should be.
+fn foreign_number(text: &str) -> Option<String> {
+    if let Some(digits) = text.strip_suffix(['e', 'E']) {
+        return digits.parse::<f64>().ok().map(|_| digits.to_owned());
+    }
+    let (prefix, digits) = text.split_at_checked(2)?;
+    let radix = match prefix {
+        "0x" | "0X" => 16,
+        "0o" => 8,
+        "0b" => 2,
+        _ => return None,
+    };
+    Some(u64::from_str_radix(digits, radix).ok()?.to_string())
 }
 
 fn scale_of(multiplier: &str) -> f64 {

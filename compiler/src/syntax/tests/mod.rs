@@ -1,6 +1,8 @@
 //! Tests of the whole way from text to Ast.
 
+mod mistakes;
 mod mutations;
+mod pages;
 mod printing;
 mod programs;
 mod recovery;

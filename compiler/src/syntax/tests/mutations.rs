@@ -26,9 +26,50 @@ impl Numbers {
 }
 
 const SNIPPETS: [&str; 44] = [
-    "(", ")", "[", "]", "{", "}", "\"", "\"\"\"", "'", "#", "##", "\n", "\r\n", ",", ";", ":", "=", "==", ":=", "->", "|>",
-    "~", "..", ".", "%", "**", "//", "/*", "@", "\\", "-", " if ", " then ", " else ", " with ", " for ", " in ", " scan",
-    "é", "−", "\0", "let x = ", "1e999", " lambda x: ",
+    "(",
+    ")",
+    "[",
+    "]",
+    "{",
+    "}",
+    "\"",
+    "\"\"\"",
+    "'",
+    "#",
+    "##",
+    "\n",
+    "\r\n",
+    ",",
+    ";",
+    ":",
+    "=",
+    "==",
+    ":=",
+    "->",
+    "|>",
+    "~",
+    "..",
+    ".",
+    "%",
+    "**",
+    "//",
+    "/*",
+    "@",
+    "\\",
+    "-",
+    " if ",
+    " then ",
+    " else ",
+    " with ",
+    " for ",
+    " in ",
+    " scan",
+    "é",
+    "−",
+    "\0",
+    "let x = ",
+    "1e999",
+    " lambda x: ",
 ];
 
 fn mutated(text: &str, numbers: &mut Numbers) -> String {
@@ -46,7 +87,8 @@ fn mutated(text: &str, numbers: &mut Numbers) -> String {
             }
             1 => {
                 let from = numbers.below(chars.len().max(1));
-                let piece: Vec<char> = chars.iter().skip(from).take(numbers.below(30)).copied().collect();
+                let piece: Vec<char> =
+                    chars.iter().skip(from).take(numbers.below(30)).copied().collect();
                 chars.splice(at..at, piece);
             }
             _ => {
@@ -109,7 +151,10 @@ fn a_fixed_text_has_fewer_problems() {
             let (_, after) = parse(FileId(0), &fixed);
             let same = after.iter().filter(|p| p.code == problem.code).count();
             let before = problems.iter().filter(|p| p.code == problem.code).count();
-            assert!(same < before || fixed.len() < text.len() || same <= before, "{text}\n---\n{fixed}\n{problem:?}");
+            assert!(
+                same < before || fixed.len() < text.len() || same <= before,
+                "{text}\n---\n{fixed}\n{problem:?}"
+            );
         }
     }
 }
@@ -117,8 +162,18 @@ fn a_fixed_text_has_fewer_problems() {
 #[test]
 fn reading_takes_time_in_proportion_to_the_text() {
     let repeats: [(&str, usize); 12] = [
-        ("a = {", 60), ("let x = { g\n", 60), ("f(a = {", 30), ("[(a = [", 30), ("x: A[n = {", 30), ("[", 62),
-        ("f(x = { f(", 20), ("{ a: {", 30), ("if {", 30), ("x: {", 60), ("fn f(a = {", 30), ("\n", 20_000),
+        ("a = {", 60),
+        ("let x = { g\n", 60),
+        ("f(a = {", 30),
+        ("[(a = [", 30),
+        ("x: A[n = {", 30),
+        ("[", 62),
+        ("f(x = { f(", 20),
+        ("{ a: {", 30),
+        ("if {", 30),
+        ("x: {", 60),
+        ("fn f(a = {", 30),
+        ("\n", 20_000),
     ];
     let started = std::time::Instant::now();
     for (piece, times) in repeats {
