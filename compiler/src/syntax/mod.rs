@@ -4,6 +4,7 @@
 //! text; `build` turns its pairs into the Ast and reports mistakes that parse; `failure` says why an item did not.
 
 pub mod ast;
+mod balance;
 mod build;
 mod failure;
 mod mend;

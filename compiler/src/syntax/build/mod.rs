@@ -174,7 +174,7 @@ impl<'a> Builder<'a> {
         last_range: Option<(usize, usize)>,
     ) -> Item {
         let span = self.span(&pair);
-        let doc = self.item_doc(pair.as_span().start(), span);
+        let doc = self.item_doc(span);
         let kind = if pair.as_rule() == Rule::junk {
             let follows = matches!(last, Some(ItemKind::Error))
                 && last_range
@@ -206,7 +206,7 @@ impl<'a> Builder<'a> {
     }
 
     /// The `##` comment before an item, or behind it on its last or (after `{`) its first line.
-    fn item_doc(&self, _start: usize, span: Span) -> Option<String> {
+    fn item_doc(&self, span: Span) -> Option<String> {
         let (Place::File, docs) = (self.place, &self.mended.docs) else { return None };
         let (start, end) = (span.start as usize, span.end as usize);
         let mut lines: Vec<&str> = Vec::new();

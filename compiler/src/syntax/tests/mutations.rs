@@ -1,6 +1,11 @@
 //! Broken programs of all kinds: reading them ends, soon, without a panic, and every place lies in the text.
 
+use pest::Parser as _;
+
+use super::super::mend::mend;
+use super::super::parse::{Grammar, Rule};
 use super::super::{parse, parse_expr, parse_set, print, template};
+use super::printing::shape;
 use super::programs;
 use crate::problem::Problem;
 use crate::source::{FileId, Span};
@@ -78,7 +83,7 @@ fn mutated(text: &str, numbers: &mut Numbers) -> String {
     let start = numbers.below(chars.len());
     let length = 40 + numbers.below(400);
     chars = chars.into_iter().skip(start).take(length).collect();
-    for _ in 0..1 + numbers.below(4) {
+    for _ in 0..1 + numbers.below(8) {
         let at = numbers.below(chars.len() + 1);
         match numbers.below(4) {
             0 if at < chars.len() => {
@@ -127,7 +132,15 @@ fn mutated_programs_never_panic() {
             let span = item.span;
             assert!(span.start <= span.end && span.end as usize <= text.len(), "{text:?}");
         }
-        drop(print(&file));
+        // The mended text always reads as a file: junk takes whatever is no item.
+        let mended = mend(FileId(0), &text).text;
+        assert!(Grammar::parse(Rule::file, &mended).is_ok(), "{text:?} became {mended:?}");
+        let printed = print(&file);
+        if problems.is_empty() {
+            let (again, problems) = parse(FileId(0), &printed);
+            assert!(problems.is_empty(), "{text:?} printed as {printed:?}: {problems:?}");
+            assert!(shape(&file) == shape(&again), "{text:?} printed as {printed:?}");
+        }
         if case % 8 == 0 {
             check_places(&text, parse_expr(FileId(0), &text).1.iter());
             check_places(&text, parse_set(FileId(0), &text).1.iter());
