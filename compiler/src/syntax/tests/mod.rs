@@ -6,6 +6,7 @@ mod pages;
 mod printing;
 mod programs;
 mod recovery;
+mod reference;
 mod values;
 
 use super::ast::{Expr, ExprKind, File};
