@@ -75,7 +75,8 @@ pub(super) struct Edit {
 }
 
 fn apply(text: &str, mut edits: Vec<Edit>) -> (String, Vec<Piece>) {
-    edits.sort_by_key(|e| e.at);
+    // What is added at a place goes before what is taken away there.
+    edits.sort_by_key(|e| (e.at, e.remove > 0));
     let mut out = String::with_capacity(text.len() + 16);
     let mut pieces = Vec::new();
     let mut done = 0;

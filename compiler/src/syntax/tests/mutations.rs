@@ -135,6 +135,7 @@ fn mutated_programs_never_panic() {
         // The mended text always reads as a file: junk takes whatever is no item.
         let mended = mend(FileId(0), &text).text;
         assert!(Grammar::parse(Rule::file, &mended).is_ok(), "{text:?} became {mended:?}");
+        assert_eq!(mend(FileId(0), &mended).text, mended, "mended again, from {text:?}");
         let printed = print(&file);
         if problems.is_empty() {
             let (again, problems) = parse(FileId(0), &printed);
