@@ -150,7 +150,7 @@ pub(super) fn semicolon(span: Span, at_line_end: bool) -> Problem {
 
 /// `lr: 3e-4`.
 pub(super) fn colon(span: Span, name: &str) -> Problem {
-    Problem::new("E0111", span, format!("`:` gives a type; a value is given by `=`"))
+    Problem::new("E0111", span, "`:` gives a type; a value is given by `=`")
         .help(format!("write `{name} = ..`"))
         .fix(span, " =")
 }

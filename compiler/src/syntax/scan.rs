@@ -137,21 +137,18 @@ fn text_token(bytes: &[u8], start: usize) -> (TokenKind, usize) {
     let mut at = start + if triple { 3 } else { 1 };
     while at < bytes.len() {
         match bytes[at] {
-            b'\\' => at += 1,
             b'"' if !triple => return (TokenKind::Text { closed: true, triple }, at + 1),
             b'"' if bytes[at..].starts_with(b"\"\"\"") => {
                 return (TokenKind::Text { closed: true, triple }, at + 3);
             }
             b'\n' | b'\r' if !triple => return (TokenKind::Text { closed: false, triple }, at),
-            _ => {}
-        }
-        // A backslash takes the next character with it, but in a one-line string never the end of the line.
-        let escaped_end = bytes.get(at.wrapping_sub(1)) == Some(&b'\\')
-            && matches!(bytes.get(at), Some(b'\n' | b'\r'));
-        if !(escaped_end && !triple) {
-            at += 1;
-        } else {
-            return (TokenKind::Text { closed: false, triple }, at);
+            // A backslash takes the next character with it, but not the end of the line that ends the text.
+            b'\\' => match bytes.get(at + 1) {
+                Some(b'\n' | b'\r') if !triple => at += 1,
+                Some(_) => at += 2,
+                None => at += 1,
+            },
+            _ => at += 1,
         }
     }
     (TokenKind::Text { closed: false, triple }, bytes.len())
