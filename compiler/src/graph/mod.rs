@@ -25,6 +25,8 @@
 #![allow(missing_docs, reason = "the sentence of a variant names its fields")]
 
 pub mod build;
+pub mod cost;
+pub mod demand;
 pub mod interp;
 pub mod print;
 pub mod verify;
