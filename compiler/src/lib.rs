@@ -6,6 +6,7 @@
 //! Every arrow is a function from one language to the next. None reads a file, a clock, an environment variable or a
 //! device; see `world` for the one window to the outside.
 
+pub mod bug;
 pub mod check;
 pub mod graph;
 pub mod kernel;

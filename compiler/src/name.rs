@@ -39,6 +39,13 @@ impl std::fmt::Debug for Name {
     }
 }
 
+// Maps keyed by names are asked by text.
+impl std::borrow::Borrow<str> for Name {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 impl PartialEq<str> for Name {
     fn eq(&self, other: &str) -> bool {
         &*self.0 == other

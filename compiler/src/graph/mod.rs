@@ -3,8 +3,8 @@
 //! # What a graph means
 //! A graph is a list of nodes in which a node reads only nodes before it. A node's value is a tensor: a function
 //! from the coordinates of its [`Type::axes`] to numbers. Axes are known by *name*; a name has one size within a graph (a
-//! body of a scan is a graph of its own, whose axes of equal name have equal size). The order of `axes` is a storage order
-//! and never changes the meaning.
+//! body of a scan is a graph of its own, whose axes of equal name have equal size; only what an [`Op::Update`] writes may be
+//! shorter than the whole). The order of `axes` is a storage order and never changes the meaning.
 //!
 //! *Elementwise* nodes unite the axes of their inputs by name: at each coordinate of the union, an input is read at the
 //! coordinates that it has. So broadcasting needs no node. [`Op::Expand`] says it explicitly where an op demands an axis.
@@ -25,6 +25,11 @@
 #![allow(missing_docs, reason = "the sentence of a variant names its fields")]
 
 pub mod build;
+pub mod cost;
+pub mod demand;
+pub mod interp;
+pub mod print;
+pub mod verify;
 
 use serde::{Deserialize, Serialize};
 
