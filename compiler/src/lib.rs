@@ -16,5 +16,6 @@ pub mod problem;
 pub mod programs;
 pub mod scalar;
 pub mod source;
+pub mod stdlib;
 pub mod syntax;
 pub mod world;

@@ -198,7 +198,7 @@ pub enum Dist {
 pub enum Runtime {
     /// Optimizer steps done plus one: `t`, counts from 1.
     Step,
-    /// Share of the budget spent before this step, 0..1: what a schedule sees as `x`.
+    /// Share of the budget that is spent once this step is done, in (0, 1]: what a schedule sees as `x`.
     Share,
     /// Coordinate of the first position (decoding): added to `pos(seq)`.
     Position,

@@ -4,6 +4,15 @@
 //! (`forward`, `update`, `of`, ..) a graph is under construction and values may be tensors, that is nodes of that graph: the
 //! checker *traces* a body with the sizes of the instance at hand, and every misfit of axes is found by the typed builder.
 
+pub mod assemble;
+pub mod call;
+pub mod eval;
 pub mod hir;
+pub mod kinds;
+pub mod modules;
+pub mod stages;
+pub mod trace;
+pub mod types;
 pub mod units;
 pub mod value;
+pub mod views;

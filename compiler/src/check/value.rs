@@ -32,16 +32,22 @@ pub enum Value {
     Tensor(Tensor),
     /// A layer or a model: a constructor with its arguments, not yet placed.
     Layer(Rc<LayerValue>),
+    /// A layer at its place in a model that is being traced; callable.
+    Placed(Rc<super::trace::Placed>),
     /// A definition that takes arguments, not yet called: `fn`, `layer`, `model`, `optimizer`, `loss`, ..
     Def(Rc<Def>),
     /// A program of a library kind with its arguments: `adamw(lr = ..)`, `cosine(peak = ..)`, `cross_entropy`.
     Program(Rc<Program>),
-    /// An operation or constructor written in Rust: its name in the prelude, and brackets already given.
-    Builtin(&'static str, Rc<Vec<Bracket>>),
+    /// A weight or layer state of a placed layer; reading it makes it exist.
+    Weight(Rc<super::trace::Slot>),
+    /// An operation or constructor written in Rust, by its name in the prelude.
+    Builtin(&'static str),
+    /// A definition or an operation with its brackets: `dot[d]`, `RMSNorm[d]`.
+    Bracketed(Rc<(Value, Vec<Bracket>)>),
     /// Rows passing through stages: a data pipeline.
     Stream(Rc<Stream>),
-    /// A node of the file, by name; `.field` asks the node.
-    Node(Rc<str>),
+    /// A node: a train, a data set, a sweep, .. with its fields evaluated.
+    Node(Rc<NodeValue>),
     /// Known only after a node has run.
     Later(Rc<Later>),
     /// An expression over the row at hand (`.loss > 3`), with the scope it was written in.
@@ -78,10 +84,31 @@ pub struct Record {
 }
 
 /// A tensor inside a method.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tensor {
+    /// How many scans deep the graph is that has the node; 0 is the outermost.
+    pub level: u32,
     /// The node.
     pub node: NodeId,
+}
+
+/// A node of a file, or what `with` made of one.
+#[derive(Debug)]
+pub struct NodeValue {
+    /// `train`, `data`, ..
+    pub kind: String,
+    /// Its name; that of the node that it was derived from until it is given its own.
+    pub name: Rc<str>,
+    /// Its fields. A node written as `data x = e` has one field, `value`.
+    pub fields: Record,
+    /// Items that are no fields: `for`, `where`, `let`, nested nodes without a value; as written, with their scope.
+    pub items: Vec<ast::Item>,
+    /// Where its expressions were written.
+    pub scope: Scope,
+    /// The whole.
+    pub span: Span,
+    /// `##`.
+    pub doc: Option<String>,
 }
 
 /// An argument in brackets, evaluated.
@@ -108,10 +135,73 @@ pub struct Scope(pub Rc<Frame>);
 pub struct Frame {
     /// Names of this frame.
     pub names: std::cell::RefCell<IndexMap<String, Value>>,
+    /// Local names of axes, to axes of the graph under construction.
+    pub axes: std::cell::RefCell<IndexMap<String, BoundAxis>>,
     /// The frame around it.
     pub parent: Option<Scope>,
     /// The module (file) whose top level lies at the root of the chain.
     pub module: usize,
+}
+
+impl Scope {
+    /// The top level of a module.
+    pub fn module(module: usize) -> Self {
+        Self::frame(None, module)
+    }
+
+    /// A new frame inside this one.
+    #[must_use]
+    pub fn inner(&self) -> Self {
+        Self::frame(Some(self.clone()), self.0.module)
+    }
+
+    fn frame(parent: Option<Self>, module: usize) -> Self {
+        let (names, axes) = Default::default();
+        Self(Rc::new(Frame { names, axes, parent, module }))
+    }
+
+    /// Binds a name in this frame.
+    pub fn bind(&self, name: &str, value: Value) {
+        self.0.names.borrow_mut().insert(name.to_owned(), value);
+    }
+
+    /// Binds a local axis name in this frame.
+    pub fn bind_axis(&self, name: &str, axis: BoundAxis) {
+        self.0.axes.borrow_mut().insert(name.to_owned(), axis);
+    }
+
+    /// The value of a name in this or an outer frame; not the module's items.
+    pub fn get(&self, name: &str) -> Option<Value> {
+        let found = self.0.names.borrow().get(name).cloned();
+        found.or_else(|| self.0.parent.as_ref().and_then(|p| p.get(name)))
+    }
+
+    /// The axis bound to a local name in this or an outer frame.
+    pub fn axis(&self, name: &str) -> Option<BoundAxis> {
+        let found = self.0.axes.borrow().get(name).cloned();
+        found.or_else(|| self.0.parent.as_ref().and_then(|p| p.axis(name)))
+    }
+
+    /// All names in sight, for suggestions.
+    pub fn names(&self) -> Vec<String> {
+        let mut all: Vec<String> = self.0.names.borrow().keys().cloned().collect();
+        if let Some(p) = &self.0.parent {
+            all.extend(p.names());
+        }
+        all
+    }
+}
+
+impl Record {
+    /// The value of a field.
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.fields.get(name).map(|(v, _)| v)
+    }
+
+    /// Sets a field.
+    pub fn set(&mut self, name: &str, value: Value, span: Option<Span>) {
+        self.fields.insert(name.to_owned(), (value, span));
+    }
 }
 
 /// A definition.

@@ -27,6 +27,7 @@
 pub mod build;
 pub mod cost;
 pub mod demand;
+pub mod grad;
 pub mod interp;
 pub mod print;
 pub mod verify;

@@ -94,7 +94,8 @@ impl Row {
         let mut object = Map::new();
         object.insert("step".to_owned(), Value::from(self.step));
         for (name, value) in sorted {
-            object.insert(name.clone(), Number::from_f64(*value).map_or(Value::Null, Value::Number));
+            object
+                .insert(name.clone(), Number::from_f64(*value).map_or(Value::Null, Value::Number));
         }
         Value::Object(object).to_string()
     }
@@ -127,7 +128,8 @@ impl Metrics {
     /// Opens the file for appending; makes it where it is not there. A line that a kill left unfinished is taken away.
     pub fn open(path: &Path) -> Result<Self, TableError> {
         let failed = |source| TableError::Write { path: path.to_owned(), source };
-        let file = OpenOptions::new().create(true).append(true).read(true).open(path).map_err(failed)?;
+        let file =
+            OpenOptions::new().create(true).append(true).read(true).open(path).map_err(failed)?;
         let bytes = std::fs::read(path).map_err(failed)?;
         let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
         if whole < bytes.len() {

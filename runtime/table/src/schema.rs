@@ -15,14 +15,34 @@ pub struct Column {
 pub const COLUMNS: &[Column] = &[
     Column { name: "step", unit: "steps", about: "Optimizer steps done, from 1." },
     Column { name: "tokens", unit: "tokens", about: "Tokens learned from so far." },
-    Column { name: "flops", unit: "FLOPs", about: "Model FLOPs spent so far, counted on the graph." },
-    Column { name: "share", unit: "", about: "Share of the budget spent before the step: a schedule's x." },
+    Column {
+        name: "flops",
+        unit: "FLOPs",
+        about: "Model FLOPs spent so far, counted on the graph.",
+    },
+    Column {
+        name: "share",
+        unit: "",
+        about: "Share of the budget spent before the step: a schedule's x.",
+    },
     Column { name: "lr", unit: "", about: "Learning rate of the step." },
-    Column { name: "loss", unit: "nats/token", about: "Mean training loss over the step's counted targets." },
+    Column {
+        name: "loss",
+        unit: "nats/token",
+        about: "Mean training loss over the step's counted targets.",
+    },
     Column { name: "grad_norm", unit: "", about: "Global gradient norm before clipping." },
-    Column { name: "valid_loss", unit: "nats/token", about: "Mean loss over the whole held-out text after the step." },
+    Column {
+        name: "valid_loss",
+        unit: "nats/token",
+        about: "Mean loss over the whole held-out text after the step.",
+    },
     Column { name: "perplexity", unit: "", about: "e to the held-out loss." },
-    Column { name: "bits_per_byte", unit: "bits/bytes", about: "Held-out loss per byte of text, in bits." },
+    Column {
+        name: "bits_per_byte",
+        unit: "bits/bytes",
+        about: "Held-out loss per byte of text, in bits.",
+    },
 ];
 
 /// The column of a name, if the trainer itself writes it.

@@ -1,0 +1,244 @@
+//! Static facts: parameters and FLOPs, counted on the graph; fields of nodes that are known before a run, and those known after.
+
+use std::rc::Rc;
+
+use super::super::assemble::TrainParts;
+use super::super::eval::Eval;
+use super::super::hir::{Node, Nodes, Spec, TrainSpec};
+use super::super::units::{self, Unit};
+use super::super::value::{Later, LayerForm, LayerValue, NodeValue, Quantity, Value};
+use super::{plain, train};
+use crate::graph::DType;
+use crate::graph::cost;
+use crate::graph::grad::Remat;
+use crate::source::Span;
+use crate::syntax::ast;
+
+/// What is counted on a model's graph for one row.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Facts {
+    pub(super) params: u64,
+    pub(super) params_active: u64,
+    pub(super) params_non_embedding: u64,
+    /// Of one row, forward.
+    pub(super) forward_flops: f64,
+}
+
+/// Positions at which a model alone (without a training run) is costed.
+const DEFAULT_SEQ: usize = 512;
+
+pub(super) fn of_model(eval: &mut Eval<'_>, parts: &TrainParts) -> Option<Facts> {
+    let graph = eval.forward_graph(parts, 1)?;
+    let table = cost::cost(&graph);
+    Some(Facts {
+        params: table.params.total as u64,
+        params_active: table.params.active as u64,
+        params_non_embedding: table.params.non_embedding as u64,
+        forward_flops: table.forward_flops(),
+    })
+}
+
+/// A model alone, as parts.
+fn alone(model: &Rc<LayerValue>, span: Span) -> TrainParts {
+    TrainParts {
+        model: model.clone(),
+        optimizer: Value::None,
+        objective: Value::None,
+        compute: DType::F32,
+        seq: DEFAULT_SEQ,
+        remat: Remat::None,
+        span,
+    }
+}
+
+/// Checks a model node by tracing it.
+pub(super) fn check_model(
+    eval: &mut Eval<'_>,
+    name: &str,
+    model: &Rc<LayerValue>,
+    span: Span,
+    nodes: &mut Nodes,
+    lines: &mut Vec<String>,
+) {
+    let v = Value::Layer(model.clone());
+    let spec = match super::later_of(&v) {
+        Some(node) => {
+            lines.push(format!("{name}   known after `{node}`"));
+            Spec::After { node }
+        }
+        None => {
+            if of_model(eval, &alone(model, span)).is_none() {
+                return;
+            }
+            Spec::Model
+        }
+    };
+    let node = Node {
+        name: name.to_owned(),
+        kind: "model".into(),
+        span,
+        needs: Vec::new(),
+        spec,
+        meaning: plain::canonical(&v),
+    };
+    nodes.insert(name.to_owned(), node);
+}
+
+/// `baseline   30.8M params   1.43B tokens (46/param)   21.8K steps   3.0e17 FLOPs`.
+pub(super) fn train_line(name: &str, t: &TrainSpec) -> String {
+    let mut line = format!("{name}   {} params", units::short(t.params as f64));
+    if let Some(steps) = t.steps {
+        let tokens = steps as f64 * t.batch_tokens as f64;
+        line += &format!(
+            "   {} tokens ({}/param)   {} steps   {:.1e} FLOPs",
+            units::short(tokens),
+            units::short((tokens / t.params.max(1) as f64 * 10.0).round() / 10.0),
+            units::short(steps as f64),
+            steps as f64 * t.step_flops
+        );
+    } else {
+        line += "   steps known after the data is read";
+    }
+    line
+}
+
+fn quantity(value: f64, unit: Unit) -> Value {
+    Value::Number(Quantity { unit, ..Quantity::plain(value) })
+}
+
+/// Fields of nodes that results bring.
+const RESULTS: &[(&str, &[&str])] = &[
+    (
+        "train",
+        &[
+            "final",
+            "average",
+            "valid_loss",
+            "loss",
+            "bits_per_byte",
+            "perplexity",
+            "stopped",
+            "time_used",
+        ],
+    ),
+    ("sweep", &["best", "runs"]),
+    ("fit", &["coefficients", "optimum", "E", "A", "B", "alpha", "beta"]),
+    ("classifier", &["score"]),
+    ("generate", &["text"]),
+    ("eval", &["loss", "accuracy"]),
+    ("task", &["accuracy"]),
+];
+
+/// A field that is counted, or known later.
+pub(super) fn member(eval: &mut Eval<'_>, n: &Rc<NodeValue>, name: &ast::Ident) -> Value {
+    let later = |what: &str| {
+        Value::Later(Rc::new(Later { node: n.name.clone(), what: what.into(), unit: Unit::none() }))
+    };
+    match (n.kind.as_str(), name.name.as_str()) {
+        ("tokenizer", "vocab") => match plain::vocab(eval, n) {
+            Some(v) => quantity(v, Unit::none()),
+            None => later("vocab"),
+        },
+        (
+            "train",
+            field @ ("tokens" | "steps" | "flops" | "params" | "memory" | "time" | "predicted_mfu"
+            | "bubble" | "bytes_sent"),
+        ) => train_fact(eval, n, field, later(field)),
+        (kind, field) => {
+            let known = RESULTS.iter().find(|(k, _)| *k == kind).map_or(&[][..], |(_, f)| *f);
+            // Any declared constant of a law is a field of its fit.
+            if known.contains(&field) || kind == "fit" {
+                return later(field);
+            }
+            let mut names: Vec<String> = n.fields.fields.keys().cloned().collect();
+            names.extend(known.iter().map(|s| (*s).to_owned()));
+            eval.no_field(name, &format!("the {} `{}`", n.kind, n.name), names)
+        }
+    }
+}
+
+fn train_fact(eval: &mut Eval<'_>, n: &Rc<NodeValue>, field: &str, later: Value) -> Value {
+    let mut lines = Vec::new();
+    let quiet = eval.problems.clone();
+    let spec = train::train(eval, n, &mut lines);
+    if eval.problems.has_errors() && !quiet.has_errors() {
+        // The train itself reports them.
+        eval.problems = quiet;
+        return Value::Error;
+    }
+    let t = match spec {
+        Some(Spec::Train(t)) => t,
+        Some(Spec::NotBuilt { .. })
+        | Some(Spec::After { .. })
+        | Some(Spec::Data(_) | Spec::Tokenizer(_) | Spec::Model) => {
+            return later;
+        }
+        None => return Value::Error,
+    };
+    let steps = t.steps.map(|s| s as f64);
+    match (field, steps) {
+        ("params", _) => quantity(t.params as f64, Unit::base("params")),
+        ("tokens", Some(s)) => quantity(s * t.batch_tokens as f64, Unit::base("tokens")),
+        ("steps", Some(s)) => quantity(s, Unit::base("steps")),
+        ("flops", Some(s)) => quantity(s * t.step_flops, Unit::base("FLOPs")),
+        _ => later,
+    }
+}
+
+impl Eval<'_> {
+    /// A field of a layer or model that is not placed: a counted fact, a parameter, an axis.
+    pub fn layer_member(&mut self, l: &Rc<LayerValue>, name: &ast::Ident) -> Value {
+        let v = Value::Layer(l.clone());
+        if let Some(node) = super::later_of(&v) {
+            return Value::Later(Rc::new(Later {
+                node: node.as_str().into(),
+                what: name.name.clone(),
+                unit: Unit::none(),
+            }));
+        }
+        let field = name.name.as_str();
+        if matches!(
+            field,
+            "params" | "params_active" | "params_non_embedding" | "flops_per_token" | "flops"
+        ) {
+            // A count needs a graph of its own.
+            let trace = self.trace.take();
+            let facts = of_model(self, &alone(l, name.span));
+            self.trace = trace;
+            let Some(f) = facts else { return Value::Error };
+            let params = |x: u64| quantity(x as f64, Unit::base("params"));
+            let per_token = Unit::base("FLOPs").times(&Unit::base("tokens"), -1);
+            return match field {
+                "params" => params(f.params),
+                "params_active" => params(f.params_active),
+                "params_non_embedding" => params(f.params_non_embedding),
+                "flops" => quantity(f.forward_flops, Unit::base("FLOPs")),
+                _ => quantity(3.0 * f.forward_flops / DEFAULT_SEQ as f64, per_token),
+            };
+        }
+        if let LayerForm::Plain { args, overrides, .. } = &l.form
+            && let Some(v) = overrides.get(field).or_else(|| args.get(field))
+        {
+            return v.clone();
+        }
+        let trace = self.trace.take();
+        let parts = alone(l, name.span);
+        let placed =
+            self.start(&parts.model, super::super::trace::Mode::Eval, DType::F32, 1, DEFAULT_SEQ);
+        let size = self.trace.as_ref().and_then(|t| t.axes.get(field).map(|a| a.axis.size));
+        self.trace = trace;
+        match (placed, size) {
+            (_, Some(s)) => quantity(s as f64, Unit::none()),
+            (None, _) => Value::Error,
+            (Some(_), None) => {
+                let names =
+                    ["params", "params_active", "params_non_embedding", "flops", "flops_per_token"];
+                let mut names: Vec<String> = names.iter().map(|s| (*s).to_owned()).collect();
+                if let LayerForm::Plain { args, .. } = &l.form {
+                    names.extend(args.fields.keys().cloned());
+                }
+                self.no_field(name, "this model", names)
+            }
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! Data and tokenizer nodes; what a node needs; the canonical text of its meaning.
+
+use std::fmt::Write as _;
+
+use super::super::eval::{Eval, describe};
+use super::super::hir::{Spec, TokenizerSpec};
+use super::super::stages;
+use super::super::value::{Def, LayerForm, LayerValue, NodeValue, Program, Record, Stream, Value};
+use crate::problem::Problem;
+use crate::source::Span;
+use crate::syntax;
+
+/// A data node.
+pub(super) fn data(eval: &mut Eval<'_>, n: &NodeValue) -> Option<Spec> {
+    match n.fields.get("value") {
+        Some(Value::Stream(s)) => {
+            let spec = stages::spec(eval, s, &n.name);
+            match stages::not_built(&spec) {
+                Some((_, part)) => Some(Spec::NotBuilt { part }),
+                None => Some(Spec::Data(spec)),
+            }
+        }
+        Some(Value::Node(other)) => {
+            let other = other.clone();
+            data(eval, &other)
+        }
+        Some(other) => {
+            let text = format!("`{}` must be data, this is {}", n.name, describe(other));
+            eval.problem(
+                Problem::new("E0301", n.span, text).help("for example `files(\"data/*.txt\")`"),
+            );
+            None
+        }
+        None => None,
+    }
+}
+
+/// A tokenizer node: byte-pair encoding unless `kind` says otherwise.
+pub(super) fn tokenizer(eval: &mut Eval<'_>, n: &NodeValue) -> Option<Spec> {
+    let span = |f: &str| n.fields.fields.get(f).and_then(|(_, s)| *s).unwrap_or(n.span);
+    let kind = match n.fields.get("kind") {
+        None => "bpe".to_owned(),
+        Some(Value::Text(t)) => t.to_string(),
+        Some(other) => {
+            let text = format!(
+                "`kind` must be bpe, bytes, characters or gpt2, this is {}",
+                describe(other)
+            );
+            eval.problem(Problem::new("E0301", span("kind"), text));
+            return None;
+        }
+    };
+    let special = texts(eval, n.fields.get("special"), span("special"))?;
+    let corpus = |eval: &mut Eval<'_>| -> Option<_> {
+        let Some(v) = n.fields.get("corpus") else {
+            let text = format!("the tokenizer `{}` needs `corpus`", n.name);
+            eval.problem(Problem::new("E0215", n.span, text));
+            return None;
+        };
+        let s = stages::as_stream(eval, v.clone(), span("corpus"))?;
+        Some(stages::spec(eval, &s, &n.name))
+    };
+    let spec = match kind.as_str() {
+        "bpe" => {
+            let corpus = corpus(eval)?;
+            if let Some((_, part)) = stages::not_built(&corpus) {
+                return Some(Spec::NotBuilt { part });
+            }
+            let Some(vocab) = n.fields.get("vocab") else {
+                let text =
+                    format!("the tokenizer `{}` needs `vocab`, the number of tokens", n.name);
+                eval.problem(Problem::new("E0215", n.span, text));
+                return None;
+            };
+            let vocab = eval.size_of(&vocab.clone(), span("vocab"))?;
+            let least = 256 + special.len();
+            if vocab < least {
+                let text = format!(
+                    "a vocabulary of {vocab} is smaller than the {least} bytes and special tokens"
+                );
+                eval.problem(Problem::new("E0301", span("vocab"), text));
+                return None;
+            }
+            let ties = match n.fields.get("ties") {
+                None => "greater".to_owned(),
+                Some(Value::Text(t)) if matches!(&**t, "greater" | "first") => t.to_string(),
+                Some(other) => {
+                    let text =
+                        format!("`ties` must be greater or first, this is {}", describe(other));
+                    eval.problem(Problem::new("E0301", span("ties"), text));
+                    return None;
+                }
+            };
+            TokenizerSpec::Bpe { corpus, vocab: vocab as u64, special, ties }
+        }
+        "bytes" => TokenizerSpec::Bytes { special },
+        "characters" => {
+            let corpus = corpus(eval)?;
+            if let Some((_, part)) = stages::not_built(&corpus) {
+                return Some(Spec::NotBuilt { part });
+            }
+            TokenizerSpec::Chars { corpus }
+        }
+        "gpt2" => {
+            let text = |f: &str| match n.fields.get(f) {
+                Some(Value::Text(t)) => Some(t.to_string()),
+                _ => None,
+            };
+            let Some(vocab) = text("vocab_file") else {
+                let p = Problem::new("E0215", n.span, "a `gpt2` tokenizer needs `vocab_file`")
+                    .help("`vocab_file = \"vocab.json\", merges = \"merges.txt\"`, or a tokenizer.json alone");
+                eval.problem(p);
+                return None;
+            };
+            let base = eval.sources.file(n.span.file).name.clone();
+            TokenizerSpec::File { vocab, merges: text("merges"), special, base }
+        }
+        other => {
+            let p = Problem::new(
+                "E0301",
+                span("kind"),
+                format!("there is no tokenizer kind `{other}`"),
+            )
+            .help("kinds are bpe, bytes, characters, gpt2");
+            eval.problem(p);
+            return None;
+        }
+    };
+    Some(Spec::Tokenizer(spec))
+}
+
+/// How many tokens a tokenizer node has, where that is known before it is made.
+pub(super) fn vocab(eval: &Eval<'_>, n: &NodeValue) -> Option<f64> {
+    let special = match n.fields.get("special") {
+        Some(Value::List(l)) => l.len(),
+        _ => 0,
+    };
+    let kind = match n.fields.get("kind") {
+        Some(Value::Text(t)) => t.to_string(),
+        _ => "bpe".into(),
+    };
+    match (kind.as_str(), n.fields.get("vocab")) {
+        (_, Some(Value::Number(q))) => Some(q.value),
+        ("bytes", _) => Some(256.0 + special as f64),
+        _ => eval.world.fact(&n.name, "vocab"),
+    }
+}
+
+fn texts(eval: &mut Eval<'_>, v: Option<&Value>, span: Span) -> Option<Vec<String>> {
+    match v {
+        None => Some(Vec::new()),
+        Some(Value::List(l)) => {
+            let mut out = Vec::new();
+            for v in l.iter() {
+                match v {
+                    Value::Text(t) => out.push(t.to_string()),
+                    other => {
+                        let text = format!("a list of texts is needed, one is {}", describe(other));
+                        eval.problem(Problem::new("E0301", span, text));
+                        return None;
+                    }
+                }
+            }
+            Some(out)
+        }
+        Some(other) => {
+            let text = format!("a list of texts is needed, this is {}", describe(other));
+            eval.problem(Problem::new("E0301", span, text));
+            None
+        }
+    }
+}
+
+/// Names of the nodes that a node reads.
+pub(super) fn needs(n: &NodeValue) -> Vec<String> {
+    let mut found = Vec::new();
+    for (v, _) in n.fields.fields.values() {
+        nodes_in(v, &mut found);
+    }
+    found.retain(|f| *f != *n.name);
+    found
+}
+
+fn nodes_in(v: &Value, found: &mut Vec<String>) {
+    let mut add = |name: &str| {
+        if !name.is_empty() && !found.iter().any(|f| f == name) {
+            found.push(name.to_owned());
+        }
+    };
+    match v {
+        Value::Node(n) => add(&n.name),
+        Value::Later(l) => add(&l.node),
+        Value::List(l) => l.iter().for_each(|v| nodes_in(v, found)),
+        Value::Record(r) => r.fields.values().for_each(|(v, _)| nodes_in(v, found)),
+        Value::Program(p) => p.args.fields.values().for_each(|(v, _)| nodes_in(v, found)),
+        Value::Stream(s) => {
+            let mut at = Some(s);
+            while let Some(s) = at {
+                if let Some((n, _)) = &s.node {
+                    let n = n.to_string();
+                    if !found.contains(&n) {
+                        found.push(n);
+                    }
+                }
+                s.args.fields.values().for_each(|(v, _)| nodes_in(v, found));
+                at = s.input.as_ref();
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Fields that never change results (decisions: execution).
+const EXECUTION: &[&str] = &[
+    "device", "mesh", "micro", "remat", "limit", "eval", "sample", "save", "start", "shard",
+    "pipeline", "pin",
+];
+
+/// The canonical text of a node's meaning: sorted fields, no places, names or comments.
+pub(super) fn meaning(n: &NodeValue) -> String {
+    let mut out = String::new();
+    let mut fields: Vec<_> = n.fields.fields.iter().collect();
+    fields.sort_by(|a, b| a.0.cmp(b.0));
+    for (name, (v, _)) in fields {
+        if EXECUTION.contains(&name.as_str()) {
+            continue;
+        }
+        let _ = writeln!(out, "{name} = {}", canonical(v));
+    }
+    out
+}
+
+/// A value as canonical text.
+pub fn canonical(v: &Value) -> String {
+    match v {
+        Value::None => "none".into(),
+        Value::Bool(b) => b.to_string(),
+        Value::Number(q) => format!(
+            "{:?}{}",
+            q.value,
+            if q.unit.is_none() {
+                String::new()
+            } else {
+                format!(" {}", super::super::units::name(&q.unit))
+            }
+        ),
+        Value::Text(t) => format!("{:?}", &**t),
+        Value::List(l) => {
+            let items: Vec<String> = l.iter().map(canonical).collect();
+            format!("[{}]", items.join(", "))
+        }
+        Value::Record(r) => record(r),
+        Value::Range(a, b) => format!("{:?}..{:?}", a.value, b.value),
+        Value::Layer(l) => layer(l),
+        Value::Def(d) => def(d),
+        Value::Program(p) => program(p),
+        Value::Builtin(n) => (*n).into(),
+        Value::Bracketed(b) => format!("{}{:?}", canonical(&b.0), b.1.len()),
+        Value::Stream(s) => stream(s),
+        Value::Node(n) => format!("{} {{\n{}}}", n.kind, meaning(n)),
+        Value::Later(l) => format!("after({}.{})", l.node, l.what),
+        Value::Row(r) => syntax::canonical(&r.expr),
+        Value::Tensor(_) | Value::Placed(_) | Value::Weight(_) | Value::Error => String::new(),
+    }
+}
+
+fn record(r: &Record) -> String {
+    let fields: Vec<String> =
+        r.fields.iter().map(|(n, (v, _))| format!("{n} = {}", canonical(v))).collect();
+    format!("{{{}}}", fields.join(", "))
+}
+
+fn layer(l: &LayerValue) -> String {
+    match &l.form {
+        LayerForm::Plain { def: d, args, brackets, overrides } => {
+            let brackets = brackets.iter().map(|b| format!("{b:?}")).collect::<String>();
+            // Places inside brackets do not count.
+            let brackets = strip_spans(&brackets);
+            format!("{}({})[{brackets}] with {}", def(d), record(args), record(overrides))
+        }
+        LayerForm::Stack { axis, inner } => format!("stack[{axis}]({})", layer(inner)),
+        LayerForm::Each { axis, inner } => format!("each[{axis}]({})", layer(inner)),
+        LayerForm::Sequence(ls) => {
+            let items: Vec<String> = ls.iter().map(|l| layer(l)).collect();
+            format!("[{}]", items.join(", "))
+        }
+    }
+}
+
+fn strip_spans(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find("Span {") {
+        out.push_str(&rest[..at]);
+        rest = rest[at..].find('}').map_or("", |end| &rest[at + end + 1..]);
+    }
+    out.push_str(rest);
+    out
+}
+
+fn def(d: &Def) -> String {
+    let item = syntax::ast::Item {
+        kind: syntax::ast::ItemKind::Fn(syntax::ast::Callable {
+            name: syntax::ast::Ident { name: d.name.clone(), span: d.span },
+            axes: d.axes.clone(),
+            params: d.params.clone(),
+            result: d.result.clone(),
+            body: d.body.clone(),
+            span: d.span,
+        }),
+        span: d.span,
+        doc: None,
+    };
+    format!("{:?} {}", d.kind, syntax::canonical(&item))
+}
+
+fn program(p: &Program) -> String {
+    format!("{}({})", def(&p.def), record(&p.args))
+}
+
+fn stream(s: &Stream) -> String {
+    let input = s.input.as_ref().map(|i| stream(i) + " |> ").unwrap_or_default();
+    format!("{input}{}({})", s.stage, record(&s.args))
+}

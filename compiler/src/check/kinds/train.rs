@@ -1,0 +1,396 @@
+//! Train nodes: settings to [`TrainSpec`], and to the parts that are compiled.
+
+use std::rc::Rc;
+
+use super::super::assemble::TrainParts;
+use super::super::eval::{Eval, describe};
+use super::super::hir::{Budget, EvalSpec, Every, Execution, SampleSpec, Spec, TrainSpec};
+use super::super::modules::MAIN;
+use super::super::stages;
+use super::super::units;
+use super::super::value::{NodeValue, Record, Stream, Value};
+use super::facts;
+use crate::graph::DType;
+use crate::graph::grad::Remat;
+use crate::problem::Problem;
+use crate::source::Span;
+
+/// The parts of a training node that are compiled.
+pub fn train_parts(eval: &mut Eval<'_>, node: &str) -> Option<TrainParts> {
+    let span = eval.modules.get(MAIN)?.items.get(*eval.modules[MAIN].names.get(node)?)?.span;
+    match eval.item_value(MAIN, node, span) {
+        Value::Node(n) => parts(eval, &n),
+        _ => None,
+    }
+}
+
+fn at(n: &NodeValue, field: &str) -> Span {
+    n.fields.fields.get(field).and_then(|(_, s)| *s).unwrap_or(n.span)
+}
+
+pub(super) fn parts(eval: &mut Eval<'_>, n: &NodeValue) -> Option<TrainParts> {
+    let model = n.fields.get("model")?.clone();
+    let model = eval.as_layer(model, at(n, "model"))?;
+    let optimizer = match n.fields.get("optimizer")? {
+        Value::Def(d) => {
+            // `optimizer = adamw` without arguments.
+            let call = Value::Def(d.clone());
+            let scope = n.scope.clone();
+            eval.call(&scope, call, None, &[], at(n, "optimizer"))
+        }
+        v => v.clone(),
+    };
+    if matches!(optimizer, Value::Error) {
+        return None;
+    }
+    let objective = match n.fields.get("objective") {
+        Some(v) => v.clone(),
+        None => eval.name(&n.scope.clone(), "cross_entropy", n.span),
+    };
+    let compute = compute_dtype(eval, n)?;
+    let stream = data_of(eval, n)?;
+    let seq = pack_seq(&stream)?;
+    let remat = match n.fields.get("remat") {
+        Some(Value::Text(t)) if &**t == "per_block" => Remat::PerBlock,
+        Some(Value::Text(t)) if &**t == "auto" => Remat::Auto,
+        _ => Remat::None,
+    };
+    Some(TrainParts { model, optimizer, objective, compute, seq, remat, span: n.span })
+}
+
+fn compute_dtype(eval: &mut Eval<'_>, n: &NodeValue) -> Option<DType> {
+    let word = match n.fields.get("precision") {
+        None => "f32".to_owned(),
+        Some(Value::Text(t)) => t.to_string(),
+        Some(Value::Builtin(b)) => (*b).to_owned(),
+        Some(Value::Record(r)) => match r.get("compute") {
+            Some(Value::Text(t)) => t.to_string(),
+            Some(Value::Builtin(b)) => (*b).to_owned(),
+            _ => "f32".to_owned(),
+        },
+        Some(other) => describe(other),
+    };
+    match word.as_str() {
+        "f32" => Some(DType::F32),
+        "bf16" => Some(DType::Bf16),
+        "fp16" => Some(DType::F16),
+        other => {
+            let text = format!("`precision` must be f32, bf16 or fp16, this is {other}");
+            eval.problem(Problem::new("E0301", at(n, "precision"), text));
+            None
+        }
+    }
+}
+
+fn data_of(eval: &mut Eval<'_>, n: &NodeValue) -> Option<Rc<Stream>> {
+    let v = n.fields.get("data")?.clone();
+    stages::as_stream(eval, v, at(n, "data"))
+}
+
+fn pack_seq(s: &Stream) -> Option<usize> {
+    if matches!(s.stage, "pack" | "pad") {
+        return match s.args.get("seq") {
+            Some(Value::Number(q)) if q.value >= 1.0 => Some(q.value as usize),
+            _ => None,
+        };
+    }
+    s.input.as_ref().and_then(|i| pack_seq(i))
+}
+
+/// A train node as the laboratory runs it.
+pub(super) fn train(eval: &mut Eval<'_>, n: &NodeValue, lines: &mut Vec<String>) -> Option<Spec> {
+    let stream = data_of(eval, n)?;
+    let data = stages::spec(eval, &stream, &n.name);
+    let later = stages::not_built(&data);
+    let Some(seq) = pack_seq(&stream) else {
+        let p = Problem::new(
+            "E0602",
+            at(n, "data"),
+            "training data ends in rows: `|> pack(seq = 512)`",
+        )
+        .help("`encode(tokenizer)` makes tokens of text, `pack(seq = ..)` makes rows of them");
+        eval.problem(p);
+        return None;
+    };
+    if later.is_none() && stages::tokenizer_of(&stream).is_none() {
+        let p = Problem::new(
+            "E0602",
+            at(n, "data"),
+            "training data must be encoded before it is packed",
+        )
+        .help("write `|> encode(bpe) |> pack(seq = ..)`");
+        eval.problem(p);
+        return None;
+    }
+    let parts = parts(eval, n)?;
+    let facts = facts::of_model(eval, &parts)?;
+    let batch_tokens = batch(eval, n, seq)?;
+    let rows = batch_tokens / seq as u64;
+    let step_flops = 3.0 * facts.forward_flops * rows as f64;
+    let budget = budget(eval, n)?;
+    let steps = steps(eval, n, budget, step_flops, batch_tokens, facts.params)?;
+    let execution = execution(eval, n, &stream)?;
+    let seed = match n.fields.get("seed") {
+        None => 0,
+        Some(Value::Number(q)) if q.value >= 0.0 && q.value.fract() == 0.0 => q.value as u64,
+        Some(other) => {
+            let text = format!("`seed` must be a whole number, this is {}", describe(other));
+            eval.problem(Problem::new("E0301", at(n, "seed"), text));
+            return None;
+        }
+    };
+    let compute = parts.compute.name().to_owned();
+    let spec = TrainSpec {
+        data,
+        seq: seq as u64,
+        batch_tokens,
+        budget,
+        seed,
+        compute,
+        step_flops,
+        params: facts.params,
+        steps,
+        execution,
+    };
+    lines.push(facts::train_line(&n.name, &spec));
+    if spec.execution.eval.as_ref().is_some_and(|e| stages::not_built(&e.on).is_some())
+        || later.is_some()
+    {
+        let part = later.map_or_else(|| "part 5, data and filters".to_owned(), |(_, p)| p);
+        return Some(Spec::NotBuilt { part });
+    }
+    for (field, part) in [
+        ("mesh", "the parallelism part"),
+        ("shard", "the parallelism part"),
+        ("average", "part 2, sweeps and laws"),
+        ("stop", "part 2, sweeps and laws"),
+        ("init", "the alignment part"),
+    ] {
+        if n.fields.get(field).is_some() {
+            return Some(Spec::NotBuilt { part: part.to_owned() });
+        }
+    }
+    Some(Spec::Train(Box::new(spec)))
+}
+
+fn number(
+    eval: &mut Eval<'_>,
+    n: &NodeValue,
+    field: &str,
+    want: &str,
+) -> Option<super::super::value::Quantity> {
+    match n.fields.get(field)? {
+        Value::Number(q) => Some(q.clone()),
+        other => {
+            let text = format!("`{field}` must be {want}, this is {}", describe(other));
+            eval.problem(Problem::new("E0301", at(n, field), text));
+            None
+        }
+    }
+}
+
+fn batch(eval: &mut Eval<'_>, n: &NodeValue, seq: usize) -> Option<u64> {
+    let q = number(eval, n, "batch", "a number of tokens")?;
+    let tokens = match units::name(&q.unit).as_str() {
+        "tokens" => q.value,
+        "rows" => q.value * seq as f64,
+        _ => {
+            let text = format!("`batch` must be in tokens, this is {}", units::show(&q));
+            let p = Problem::new("E0301", at(n, "batch"), text)
+                .help("for example `batch = 64Ki tokens`");
+            eval.problem(p);
+            return None;
+        }
+    };
+    let rows = tokens / seq as f64;
+    if rows < 1.0 || rows.fract() != 0.0 {
+        let down = (rows.floor().max(1.0)) * seq as f64;
+        let text = format!("a batch of {tokens} tokens is no whole number of rows of {seq}");
+        let p = Problem::new("E0312", at(n, "batch"), text)
+            .help(format!("write `batch = {down} tokens`"));
+        eval.problem(p);
+        return None;
+    }
+    Some(tokens as u64)
+}
+
+fn budget(eval: &mut Eval<'_>, n: &NodeValue) -> Option<Budget> {
+    let q = number(eval, n, "budget", "an amount of work")?;
+    if q.value <= 0.0 {
+        eval.problem(Problem::new("E0502", at(n, "budget"), "a budget is more than nothing"));
+        return None;
+    }
+    let budget = match units::name(&q.unit).as_str() {
+        "FLOPs" => Budget::Flops(q.value),
+        "tokens" => Budget::Tokens(q.value),
+        "tokens/param" => Budget::TokensPerParam(q.value),
+        "steps" => Budget::Steps(q.value),
+        "epochs" => Budget::Epochs(q.value),
+        "s" => Budget::Seconds(q.value),
+        _ => {
+            let text = format!(
+                "`budget` is in FLOPs, tokens, tokens/param, steps, epochs or time, this is {}",
+                units::show(&q)
+            );
+            eval.problem(Problem::new("E0301", at(n, "budget"), text));
+            return None;
+        }
+    };
+    Some(budget)
+}
+
+/// Steps that the budget buys: rounded down, so that the budget is never exceeded.
+fn steps(
+    eval: &mut Eval<'_>,
+    n: &NodeValue,
+    budget: Budget,
+    step_flops: f64,
+    batch_tokens: u64,
+    params: u64,
+) -> Option<Option<u64>> {
+    let batch = batch_tokens as f64;
+    let steps = match budget {
+        Budget::Flops(c) => c / step_flops,
+        Budget::Tokens(t) => t / batch,
+        Budget::TokensPerParam(r) => r * params as f64 / batch,
+        Budget::Steps(s) => s,
+        Budget::Epochs(_) | Budget::Seconds(_) => return Some(None),
+    };
+    // A quotient that is whole but for rounding is whole.
+    let whole =
+        if (steps - steps.round()).abs() < 1e-9 * steps { steps.round() } else { steps.floor() };
+    if whole < 1.0 {
+        let p = Problem::new("E0502", at(n, "budget"), "the budget does not pay for a single step")
+            .help(format!("one step costs {:.2e} FLOPs ({} tokens)", step_flops, batch_tokens))
+            .help("make `batch` smaller or the budget larger");
+        eval.problem(p);
+        return None;
+    }
+    Some(Some(whole as u64))
+}
+
+fn every(eval: &mut Eval<'_>, r: &Record, what: &str, span: Span) -> Option<Every> {
+    let Some((v, at)) = r.fields.get("every") else { return Some(Every::Never) };
+    let at = at.unwrap_or(span);
+    if let Value::Number(q) = v
+        && q.value > 0.0
+    {
+        match units::name(&q.unit).as_str() {
+            "steps" if q.value >= 1.0 => return Some(Every::Steps(q.value as u64)),
+            "s" => return Some(Every::Seconds(q.value)),
+            "tokens" => return Some(Every::Tokens(q.value)),
+            _ => {}
+        }
+    }
+    let text =
+        format!("`every` of `{what}` must be in steps, tokens or time, this is {}", describe(v));
+    eval.problem(Problem::new("E0301", at, text).help("for example `every = 250 steps`"));
+    None
+}
+
+fn execution(eval: &mut Eval<'_>, n: &NodeValue, train: &Rc<Stream>) -> Option<Execution> {
+    let limit = match n.fields.get("limit") {
+        None => None,
+        Some(Value::Number(q)) if units::name(&q.unit) == "s" => Some(q.value),
+        Some(other) => {
+            let text = format!("`limit` must be a time, this is {}", describe(other));
+            eval.problem(
+                Problem::new("E0301", at(n, "limit"), text).help("for example `limit = 30 min`"),
+            );
+            return None;
+        }
+    };
+    let block = |name: &str| match n.fields.get(name) {
+        Some(Value::Record(r)) => Some(r.clone()),
+        _ => None,
+    };
+    let plain = |r: &Record, f: &str| match r.get(f) {
+        Some(Value::Number(q)) => Some(q.value),
+        _ => None,
+    };
+    let eval_spec = match block("eval") {
+        None => None,
+        Some(r) => {
+            let span = at(n, "eval");
+            let Some(on) = r.get("on") else {
+                eval.problem(Problem::new("E0215", span, "`eval` needs `on`, the held-out data"));
+                return None;
+            };
+            let on = stages::as_stream(eval, on.clone(), span)?;
+            let report = match r.get("report") {
+                Some(Value::List(l)) => l.to_vec(),
+                Some(v) => vec![v.clone()],
+                None => vec![Value::Text("loss".into())],
+            };
+            let mut names = Vec::new();
+            for v in report {
+                match v {
+                    Value::Text(t) if matches!(&*t, "loss" | "perplexity" | "bits_per_byte") => {
+                        names.push(t.to_string());
+                    }
+                    other => {
+                        let text = format!(
+                            "`report` lists loss, perplexity, bits_per_byte, not {}",
+                            describe(&other)
+                        );
+                        eval.problem(Problem::new("E0301", span, text));
+                        return None;
+                    }
+                }
+            }
+            let _ = train;
+            Some(EvalSpec {
+                every: every(eval, &r, "eval", span)?,
+                on: stages::spec(eval, &on, &n.name),
+                report: names,
+            })
+        }
+    };
+    let sample = match block("sample") {
+        None => None,
+        Some(r) => {
+            let span = at(n, "sample");
+            let prompt = match r.get("prompt") {
+                Some(Value::Text(t)) => t.to_string(),
+                None => String::new(),
+                Some(other) => {
+                    let text = format!("`prompt` must be text, this is {}", describe(other));
+                    eval.problem(Problem::new("E0301", span, text));
+                    return None;
+                }
+            };
+            Some(SampleSpec {
+                every: every(eval, &r, "sample", span)?,
+                prompt,
+                length: plain(&r, "length").unwrap_or(64.0) as u64,
+                temperature: plain(&r, "temperature").unwrap_or(1.0),
+                top_k: plain(&r, "top_k").map(|x| x as u64),
+                top_p: plain(&r, "top_p"),
+                min_p: plain(&r, "min_p"),
+            })
+        }
+    };
+    let (save_every, keep) = match block("save") {
+        None => (Every::Never, 1),
+        Some(r) => {
+            let span = at(n, "save");
+            (every(eval, &r, "save", span)?, plain(&r, "keep").unwrap_or(2.0).max(1.0) as u64)
+        }
+    };
+    Some(Execution {
+        limit_seconds: limit,
+        micro_rows: match n.fields.get("micro") {
+            Some(Value::Number(q)) if q.value >= 1.0 => Some(q.value as u64),
+            _ => None,
+        },
+        eval: eval_spec,
+        sample,
+        save_every,
+        keep,
+        ask: matches!(n.fields.get("start"), Some(Value::Text(t)) if &**t == "ask"),
+        remat: match n.fields.get("remat") {
+            Some(Value::Text(t)) => t.to_string(),
+            _ => "none".into(),
+        },
+    })
+}

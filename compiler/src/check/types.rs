@@ -1,0 +1,110 @@
+//! Whether a value fits a declared type.
+
+use super::eval::describe;
+use super::units::{self, Unit};
+use super::value::{DefKind, Quantity, Value};
+use crate::syntax::ast::{ExprKind, Type, TypeKind};
+
+/// `Err`: "must be .., this is ..".
+pub fn fits(v: &Value, ty: &Type) -> Result<(), String> {
+    if matches!(v, Value::Error | Value::Later(_) | Value::Tensor(_) | Value::Weight(_)) {
+        return Ok(());
+    }
+    let wrong = |want: &str| Err(format!("must be {want}, this is {}", describe(v)));
+    match &ty.kind {
+        TypeKind::Named { path, per, optional, .. } => {
+            if *optional && matches!(v, Value::None) {
+                return Ok(());
+            }
+            let name = path.last().map_or("", |p| p.name.as_str());
+            match name {
+                "Float" => match v {
+                    Value::Number(q) if q.unit.is_none() => Ok(()),
+                    _ => wrong("a plain number"),
+                },
+                "Int" => match v {
+                    Value::Number(q) if q.unit.is_none() && q.value.fract() == 0.0 => Ok(()),
+                    // A size with a unit (`pack(seq = 512 tokens)`) counts as a number of things.
+                    _ => wrong("a whole number"),
+                },
+                "Share" => match v {
+                    Value::Number(q) if q.unit.is_none() => Ok(()),
+                    _ => wrong("a share such as 10%"),
+                },
+                "Bool" => match v {
+                    Value::Bool(_) => Ok(()),
+                    _ => wrong("true or false"),
+                },
+                "Text" | "Template" => match v {
+                    Value::Text(_) => Ok(()),
+                    _ => wrong("text"),
+                },
+                "Schedule" => match v {
+                    Value::Number(q) if q.unit.is_none() => Ok(()),
+                    Value::Program(p) if p.def.kind == DefKind::Schedule => Ok(()),
+                    Value::Def(d) if d.kind == DefKind::Schedule => Ok(()),
+                    Value::Row(_) => Ok(()),
+                    _ => wrong("a number or a schedule"),
+                },
+                "Layer" => match v {
+                    Value::Layer(_) | Value::Placed(_) | Value::Bracketed(_) | Value::List(_) => {
+                        Ok(())
+                    }
+                    Value::Def(d) if d.kind == DefKind::Layer => Ok(()),
+                    _ => wrong("a layer"),
+                },
+                // Other capitalised names are checked where they are used.
+                n if n.starts_with(char::is_uppercase) => Ok(()),
+                _ => {
+                    let unit = crate::syntax::ast::Unit {
+                        amount: path[0].clone(),
+                        per: per.clone(),
+                        span: ty.span,
+                    };
+                    let Ok((unit, _)) = units::parse_unit(&unit) else { return Ok(()) };
+                    match v {
+                        Value::Number(q) if q.unit == unit => Ok(()),
+                        _ => wrong(&format!("in {}", units::name(&unit))),
+                    }
+                }
+            }
+        }
+        TypeKind::Range { from, to } => {
+            let Value::Number(q) = v else { return wrong("a number") };
+            let bound = |e: &crate::syntax::ast::Expr| -> Option<Quantity> {
+                match &*e.kind {
+                    ExprKind::Number { value, suffix: None } => Some(Quantity::plain(*value)),
+                    ExprKind::Number { value, suffix: Some(s) } => match s {
+                        crate::syntax::ast::Suffix::Percent => Some(Quantity::plain(value / 100.0)),
+                        crate::syntax::ast::Suffix::Unit(u) => {
+                            let (unit, scale) = units::parse_unit(u).ok()?;
+                            Some(Quantity { unit, ..Quantity::plain(value * scale) })
+                        }
+                    },
+                    _ => None,
+                }
+            };
+            let (Some(a), Some(b)) = (bound(from), bound(to)) else { return Ok(()) };
+            let unit: &Unit = &b.unit;
+            if q.unit != *unit || q.value < a.value || q.value > b.value {
+                return wrong(&format!("in {}..{}", units::show(&a), units::show(&b)));
+            }
+            Ok(())
+        }
+        TypeKind::Tensor { .. } => match v {
+            Value::Number(_) | Value::Bool(_) | Value::List(_) | Value::Record(_) => Ok(()),
+            _ => wrong("a tensor"),
+        },
+        TypeKind::Record(fields) => match v {
+            Value::Record(r) => {
+                for (name, _) in fields {
+                    if r.get(&name.name).is_none() {
+                        return Err(format!("must have the field `{}`", name.name));
+                    }
+                }
+                Ok(())
+            }
+            _ => wrong("a record"),
+        },
+    }
+}
