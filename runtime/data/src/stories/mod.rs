@@ -29,9 +29,12 @@ pub fn stories(count: u64, seed: u64) -> Documents {
 fn write(draws: &mut Draws) -> String {
     let cast = words::Cast::draw(draws);
     let plot = draws.pick(plots::PLOTS);
-    let mut text = String::with_capacity(600);
     let opening = *draws.pick(plots::OPENINGS);
-    for part in [opening, plot.middle, plot.ending, *draws.pick(plots::CLOSINGS)] {
+    let told = [opening, plot.middle, plot.ending].concat();
+    let detail = if draws.chance(50) { fitting(plots::DETAILS, &told, draws) } else { "" };
+    let closing = fitting(plots::CLOSINGS, &told, draws);
+    let mut text = String::with_capacity(700);
+    for part in [opening, detail, plot.middle, plot.ending, closing] {
         if !text.is_empty() && !text.ends_with(' ') {
             text.push(' ');
         }
@@ -39,6 +42,17 @@ fn write(draws: &mut Draws) -> String {
     }
     text.truncate(text.trim_end().len());
     text
+}
+
+/// One of the sentences that fit what is told besides.
+fn fitting(sentences: &[plots::Aside], told: &str, draws: &mut Draws) -> &'static str {
+    let told = told.to_ascii_lowercase();
+    let tells = |slot: &&str| told.contains(&format!("{{{slot}}}"));
+    let fits = |aside: &&plots::Aside| {
+        aside.needs.iter().all(|slot| tells(slot)) && !aside.shuns.iter().any(|slot| tells(slot))
+    };
+    let fitting: Vec<&plots::Aside> = sentences.iter().filter(fits).collect();
+    if fitting.is_empty() { "" } else { draws.pick(&fitting).text }
 }
 
 /// Appends what a template becomes.
@@ -126,7 +140,7 @@ mod tests {
         let distinct: BTreeSet<&str> = stories.texts().into_iter().collect();
         assert_eq!(distinct.len(), 3000);
         let mean = stories.bytes() / 3000;
-        assert!((200..450).contains(&mean), "{mean} bytes");
+        assert!((250..500).contains(&mean), "{mean} bytes");
     }
 
     #[test]
@@ -140,10 +154,9 @@ mod tests {
     #[test]
     fn every_plot_uses_slots_that_exist() {
         let cast = words::Cast::draw(&mut Stream::new(0, "test").draws(0));
-        let all = plots::PLOTS.iter().flat_map(|plot| [plot.middle, plot.ending]);
-        for template in
-            all.chain(plots::OPENINGS.iter().copied()).chain(plots::CLOSINGS.iter().copied())
-        {
+        let plots = plots::PLOTS.iter().flat_map(|plot| [plot.middle, plot.ending]);
+        let asides = plots::DETAILS.iter().chain(plots::CLOSINGS).map(|aside| aside.text);
+        for template in plots.chain(asides).chain(plots::OPENINGS.iter().copied()) {
             for slot in template.split('{').skip(1).map(|rest| enclosed_slot(rest)) {
                 assert!(cast.has(slot), "{{{slot}}} in {template}");
             }

@@ -24,25 +24,31 @@ const ADULTS: &[(&str, bool)] = &[
     ("neighbor", false),
 ];
 
-/// An animal, its sound, what it eats, where it sleeps, how it moves.
-const ANIMALS: &[[&str; 5]] = &[
-    ["dog", "woof", "bone", "basket", "ran"],
-    ["cat", "meow", "fish", "pillow", "crept"],
-    ["duck", "quack", "bread", "pond", "waddled"],
-    ["frog", "croak", "fly", "leaf", "hopped"],
-    ["bird", "tweet", "seed", "nest", "flew"],
-    ["sheep", "baa", "grass", "barn", "trotted"],
-    ["cow", "moo", "hay", "meadow", "walked"],
-    ["owl", "hoo", "mouse", "hollow tree", "flew"],
-    ["bear", "grr", "honey", "cave", "marched"],
-    ["horse", "neigh", "apple", "stable", "galloped"],
-    ["pig", "oink", "corn", "sty", "trotted"],
-    ["mouse", "squeak", "cheese", "hole", "scurried"],
-    ["rabbit", "sniff", "carrot", "burrow", "hopped"],
-    ["hen", "cluck", "grain", "coop", "hurried"],
-    ["bee", "buzz", "nectar", "hive", "flew"],
-    ["goat", "meh", "turnip", "shed", "climbed"],
+/// An animal, its sound, what it gets to eat, where it sleeps with the word for being there, how it moves.
+const ANIMALS: &[[&str; 6]] = &[
+    ["dog", "woof", "a bone", "in", "basket", "ran"],
+    ["cat", "meow", "a fish", "on", "pillow", "crept"],
+    ["duck", "quack", "some bread", "by", "pond", "waddled"],
+    ["frog", "croak", "a fly", "on", "leaf", "hopped"],
+    ["bird", "tweet", "some seeds", "in", "nest", "flew"],
+    ["sheep", "baa", "some grass", "in", "barn", "trotted"],
+    ["cow", "moo", "some hay", "in", "meadow", "walked"],
+    ["owl", "hoo", "a moth", "in", "hollow tree", "flew"],
+    ["bear", "grr", "some honey", "in", "cave", "marched"],
+    ["horse", "neigh", "an apple", "in", "stable", "galloped"],
+    ["pig", "oink", "some corn", "in", "sty", "trotted"],
+    ["mouse", "squeak", "some cheese", "in", "hole", "scurried"],
+    ["rabbit", "sniff", "a carrot", "in", "burrow", "hopped"],
+    ["hen", "cluck", "some grain", "in", "coop", "hurried"],
+    ["bee", "buzz", "a drop of nectar", "in", "hive", "flew"],
+    ["goat", "meh", "a turnip", "in", "shed", "climbed"],
+    ["fox", "yip", "a plum", "in", "den", "crept"],
+    ["donkey", "hee-haw", "a pear", "in", "stall", "trotted"],
 ];
+
+/// What animals look like.
+const COATS: &[&str] =
+    &["brown", "black", "white", "gray", "spotted", "golden", "striped", "red", "muddy", "fluffy"];
 
 /// A toy, what one does with it, what it is made of, what can go wrong with it.
 const THINGS: &[[&str; 4]] = &[
@@ -59,8 +65,8 @@ const THINGS: &[[&str; 4]] = &[
     ["scarf", "wear", "wool", "came apart"],
     ["lamp", "light", "glass", "went out"],
     ["cup", "fill", "clay", "got a crack"],
-    ["robot", "wind up", "tin", "stopped"],
-    ["puzzle", "solve", "wood", "missed a piece"],
+    ["robot", "steer", "tin", "stopped"],
+    ["puzzle", "solve", "wood", "lost a piece"],
     ["whistle", "blow", "wood", "made no sound"],
     ["truck", "push", "wood", "lost a wheel"],
     ["umbrella", "open", "cloth", "got a hole"],
@@ -112,20 +118,22 @@ const SPOTS: &[&str] = &[
     "under the bench",
 ];
 
-/// A dish and two things that it needs.
+/// A dish and two things that it needs, the first of which can be counted.
 const DISHES: &[[&str; 3]] = &[
     ["apple pie", "apples", "flour"],
-    ["soup", "carrots", "water"],
+    ["carrot soup", "carrots", "water"],
     ["pancakes", "eggs", "milk"],
-    ["bread", "flour", "salt"],
+    ["nut bread", "nuts", "flour"],
     ["salad", "tomatoes", "oil"],
     ["jam", "berries", "sugar"],
     ["cake", "eggs", "butter"],
     ["cookies", "nuts", "butter"],
     ["lemonade", "lemons", "sugar"],
-    ["stew", "potatoes", "onions"],
-    ["ice cream", "cream", "vanilla"],
-    ["pizza", "cheese", "tomatoes"],
+    ["stew", "potatoes", "salt"],
+    ["ice cream", "strawberries", "cream"],
+    ["pizza", "tomatoes", "cheese"],
+    ["pumpkin soup", "pumpkins", "cream"],
+    ["plum cake", "plums", "sugar"],
 ];
 
 /// Weather outside, what it does, what one does then.
@@ -179,18 +187,23 @@ impl Cast {
         cast.person(["adult", "ahe", "ahim", "ahis", "person"], adult, woman);
 
         let animal = draws.pick(ANIMALS);
-        cast.row(["animal", "sound", "feed", "home", "moved"], animal);
-        let other = two_of(ANIMALS, animal[0], draws);
-        cast.row(["animal2", "sound2", "feed2", "home2", "moved2"], other);
+        cast.row(["animal", "sound", "feed", "in", "home", "moved"], animal);
+        let other = different_row(ANIMALS, &[animal[0]], draws);
+        cast.row(["animal2", "sound2", "feed2", "in2", "home2", "moved2"], other);
+        let third = different_row(ANIMALS, &[animal[0], other[0]], draws);
+        cast.row(["animal3", "sound3", "feed3", "in3", "home3", "moved3"], third);
+        let coat = *draws.pick(COATS);
+        cast.row(["coat", "coat2"], &[coat, different(COATS, coat, draws)]);
         let thing = draws.pick(THINGS);
         cast.row(["thing", "use", "stuff", "broke"], thing);
-        cast.row(["thing2", "use2", "stuff2", "broke2"], two_of(THINGS, thing[0], draws));
+        let other = different_row(THINGS, &[thing[0]], draws);
+        cast.row(["thing2", "use2", "stuff2", "broke2"], other);
         let color = *draws.pick(COLORS);
         cast.row(["color", "color2"], &[color, different(COLORS, color, draws)]);
         cast.row(["size"], &[*draws.pick(SIZES)]);
         let place = draws.pick(PLACES);
         cast.row(["place", "at", "sight"], place);
-        cast.row(["place2", "at2", "sight2"], two_of(PLACES, place[0], draws));
+        cast.row(["place2", "at2", "sight2"], different_row(PLACES, &[place[0]], draws));
         let spot = *draws.pick(SPOTS);
         let second = different(SPOTS, spot, draws);
         cast.row(["spot", "spot2"], &[spot, second]);
@@ -235,13 +248,13 @@ fn different(items: &[&'static str], taken: &str, draws: &mut Draws) -> &'static
     *draws.pick(&others)
 }
 
-/// Another row than that of `taken`.
-fn two_of<const N: usize>(
+/// A row that does not begin with one of `taken`.
+fn different_row<const N: usize>(
     rows: &'static [[&'static str; N]],
-    taken: &str,
+    taken: &[&str],
     draws: &mut Draws,
 ) -> &'static [&'static str; N] {
-    let others: Vec<&[&str; N]> = rows.iter().filter(|row| row[0] != taken).collect();
+    let others: Vec<&[&str; N]> = rows.iter().filter(|row| !taken.contains(&row[0])).collect();
     *draws.pick(&others)
 }
 
