@@ -30,7 +30,7 @@ pub struct Bpe {
     /// Tokens that stand for themselves and are never made by merging.
     specials: Vec<Special>,
     /// The id of each single byte.
-    byte_ids: [u32; 256],
+    byte_ids: Box<[u32; 256]>,
     /// Merge by packed pair.
     ranks: FastMap<u64, Merge>,
 }
@@ -77,7 +77,7 @@ impl Bpe {
                 ids.entry(token).or_insert(id);
             }
         }
-        let mut byte_ids = [0; 256];
+        let mut byte_ids = Box::new([0; 256]);
         for byte in 0..=255_u8 {
             byte_ids[usize::from(byte)] = *ids
                 .get([byte].as_slice())

@@ -47,10 +47,9 @@ fn write(draws: &mut Draws) -> String {
 /// One of the sentences that fit what is told besides.
 fn fitting(sentences: &[plots::Aside], told: &str, draws: &mut Draws) -> &'static str {
     let told = told.to_ascii_lowercase();
-    let tells = |slot: &&str| told.contains(&format!("{{{slot}}}"));
-    let fits = |aside: &&plots::Aside| {
-        aside.needs.iter().all(|slot| tells(slot)) && !aside.shuns.iter().any(|slot| tells(slot))
-    };
+    let tells = |slot: &&'static str| told.contains(&format!("{{{slot}}}"));
+    let fits =
+        |aside: &&plots::Aside| aside.needs.iter().all(tells) && !aside.shuns.iter().any(tells);
     let fitting: Vec<&plots::Aside> = sentences.iter().filter(fits).collect();
     if fitting.is_empty() { "" } else { draws.pick(&fitting).text }
 }
@@ -65,7 +64,7 @@ fn expand(template: &str, cast: &words::Cast, draws: &mut Draws, text: &mut Stri
             push(&cast.word(inside), text);
         } else {
             let alternatives = alternatives(inside);
-            expand(*draws.pick(&alternatives), cast, draws, text);
+            expand(draws.pick::<&str>(&alternatives), cast, draws, text);
         }
         rest = after;
     }
@@ -157,7 +156,7 @@ mod tests {
         let plots = plots::PLOTS.iter().flat_map(|plot| [plot.middle, plot.ending]);
         let asides = plots::DETAILS.iter().chain(plots::CLOSINGS).map(|aside| aside.text);
         for template in plots.chain(asides).chain(plots::OPENINGS.iter().copied()) {
-            for slot in template.split('{').skip(1).map(|rest| enclosed_slot(rest)) {
+            for slot in template.split('{').skip(1).map(enclosed_slot) {
                 assert!(cast.has(slot), "{{{slot}}} in {template}");
             }
             let opened = template.matches('[').count();

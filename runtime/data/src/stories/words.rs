@@ -245,7 +245,7 @@ impl Cast {
 /// Another item than `taken`.
 fn different(items: &[&'static str], taken: &str, draws: &mut Draws) -> &'static str {
     let others: Vec<&str> = items.iter().copied().filter(|item| *item != taken).collect();
-    *draws.pick(&others)
+    draws.pick::<&str>(&others)
 }
 
 /// A row that does not begin with one of `taken`.
@@ -255,7 +255,7 @@ fn different_row<const N: usize>(
     draws: &mut Draws,
 ) -> &'static [&'static str; N] {
     let others: Vec<&[&str; N]> = rows.iter().filter(|row| !taken.contains(&row[0])).collect();
-    *draws.pick(&others)
+    draws.pick::<&[&str; N]>(&others)
 }
 
 fn lower_first(word: &str) -> String {
