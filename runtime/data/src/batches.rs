@@ -30,6 +30,17 @@ pub enum Sampling {
     Random,
 }
 
+impl Sampling {
+    /// The way by its name in a program.
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "sequential" => Some(Self::Epochs),
+            "random" => Some(Self::Random),
+            _ => None,
+        }
+    }
+}
+
 /// How a shard becomes training batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PackOptions {
@@ -257,7 +268,7 @@ mod tests {
         let special = if special { vec!["<|endoftext|>".to_owned()] } else { Vec::new() };
         let documents = texts.iter().map(|t| Document { text: (*t).to_owned(), path: "x".into() });
         let documents = Documents::new(documents.collect());
-        let tokenizer = Tokenizer::bytes(&special);
+        let tokenizer = Tokenizer::bytes(&special).expect("good names");
         Arc::new(TokenShard::cached(folder.path(), &tokenizer, &documents).expect("written"))
     }
 

@@ -22,6 +22,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("E0611", "a character is not in the vocabulary"),
     ("E0612", "the tokenizer cannot be made as asked"),
     ("E0613", "a token id is outside the vocabulary"),
+    ("E0614", "too many stories"),
 ];
 
 /// Why bytes are not text.
@@ -141,6 +142,14 @@ pub enum DataError {
         /// How many tokens there are.
         vocab: usize,
     },
+    /// E0614: more stories than memory could hold.
+    #[error("{count} stories are more than the {most} that can be written")]
+    TooManyStories {
+        /// How many were asked for.
+        count: u64,
+        /// The limit.
+        most: u64,
+    },
 }
 
 impl DataError {
@@ -160,6 +169,7 @@ impl DataError {
             Self::UnknownChar { .. } => "E0611",
             Self::BadVocabulary { .. } => "E0612",
             Self::UnknownToken { .. } => "E0613",
+            Self::TooManyStories { .. } => "E0614",
         }
     }
 
@@ -205,6 +215,9 @@ impl DataError {
                     .to_owned()
             }
             Self::UnknownToken { .. } => "these ids were made with another tokenizer".to_owned(),
+            Self::TooManyStories { most, .. } => {
+                format!("ask for at most {most}, about 4 GB of text")
+            }
         }
     }
 

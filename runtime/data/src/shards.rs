@@ -293,7 +293,7 @@ mod tests {
     #[test]
     fn a_shard_holds_the_ids_and_the_borders() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let tokenizer = Tokenizer::bytes(&["<|endoftext|>".to_owned()]);
+        let tokenizer = Tokenizer::bytes(&["<|endoftext|>".to_owned()]).expect("a good name");
         let documents = documents(&["ab", "", "c"]);
         let shard = TokenShard::cached(folder.path(), &tokenizer, &documents).expect("written");
         assert_eq!(shard.tokens(0..100), [97, 98, 256, 256, 99, 256]);
@@ -302,7 +302,11 @@ mod tests {
         assert_eq!((0..4).map(|n| shard.document_start(n)).collect::<Vec<_>>(), [0, 3, 4, 6]);
         assert_eq!((0..6).map(|p| shard.document_at(p)).collect::<Vec<_>>(), [0, 0, 0, 1, 2, 2]);
         assert_eq!(shard.tokenizer(), tokenizer.hash());
-        let unmarked = TokenShard::cached(folder.path(), &Tokenizer::bytes(&[]), &documents);
+        let unmarked = TokenShard::cached(
+            folder.path(),
+            &Tokenizer::bytes(&[]).expect("no names"),
+            &documents,
+        );
         assert_eq!(unmarked.expect("written").tokens(0..9), [97, 98, 99]);
     }
 
@@ -310,7 +314,7 @@ mod tests {
     fn wide_ids() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let special: Vec<String> = (0..66_000).map(|n| format!("<|{n}|>")).collect();
-        let tokenizer = Tokenizer::bytes(&special);
+        let tokenizer = Tokenizer::bytes(&special).expect("good names");
         let path = folder.path().join("wide.tok");
         TokenShard::write(&path, &tokenizer, &documents(&["a"])).expect("written");
         assert_eq!(TokenShard::open(&path).expect("sound").tokens(0..2), [97, 256]);
@@ -319,7 +323,7 @@ mod tests {
     #[test]
     fn any_flipped_or_missing_byte_is_noticed_and_mended() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let tokenizer = Tokenizer::bytes(&["<|endoftext|>".to_owned()]);
+        let tokenizer = Tokenizer::bytes(&["<|endoftext|>".to_owned()]).expect("a good name");
         let documents = documents(&["some text", "more"]);
         let path = TokenShard::path_in(folder.path(), &tokenizer, &documents);
         TokenShard::write(&path, &tokenizer, &documents).expect("written");
@@ -344,8 +348,8 @@ mod tests {
         std::fs::write(&cache, "not a folder").expect("written");
         let documents = documents(&["text"]);
         let path = cache.join("tokens/x.tok");
-        let error =
-            TokenShard::write(&path, &Tokenizer::bytes(&[]), &documents).expect_err("no folder");
+        let error = TokenShard::write(&path, &Tokenizer::bytes(&[]).expect("no names"), &documents)
+            .expect_err("no folder");
         assert_eq!(error.code(), "E0607");
         assert!(error.to_string().contains("x.tok"), "{error}");
     }
@@ -353,7 +357,7 @@ mod tests {
     #[test]
     fn a_failed_encoding_leaves_no_file() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let tokenizer = Tokenizer::chars(&["abc"], &[]);
+        let tokenizer = Tokenizer::chars(&["abc"], &[]).expect("no names");
         let error = TokenShard::cached(folder.path(), &tokenizer, &documents(&["abx"]));
         assert_eq!(error.expect_err("unknown").code(), "E0611");
         let files = std::fs::read_dir(folder.path().join("tokens")).expect("listed").count();

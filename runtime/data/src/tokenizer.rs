@@ -12,7 +12,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::bpe::files::{spell, unspell};
-use crate::bpe::{Bpe, Special};
+use crate::bpe::{Bpe, Special, number_specials};
 use crate::error::DataError;
 use crate::whole::write_whole;
 
@@ -43,16 +43,16 @@ const END_OF_TEXT: &str = "<|endoftext|>";
 
 impl Tokenizer {
     /// The tokenizer of bytes.
-    pub fn bytes(special: &[String]) -> Self {
-        Self::Bytes { specials: numbered(special, 256) }
+    pub fn bytes(special: &[String]) -> Result<Self, DataError> {
+        Ok(Self::Bytes { specials: number_specials(special, 256)? })
     }
 
     /// The tokenizer of the characters of `texts`.
-    pub fn chars(texts: &[&str], special: &[String]) -> Self {
+    pub fn chars(texts: &[&str], special: &[String]) -> Result<Self, DataError> {
         let alphabet: BTreeSet<char> = texts.iter().flat_map(|text| text.chars()).collect();
         let alphabet: Vec<char> = alphabet.into_iter().collect();
-        let specials = numbered(special, alphabet.len() as u32);
-        Self::Chars { alphabet, specials }
+        let specials = number_specials(special, alphabet.len() as u32)?;
+        Ok(Self::Chars { alphabet, specials })
     }
 
     /// The ids of `text`; special tokens in it are recognised.
@@ -250,10 +250,6 @@ fn may_continue(bytes: &[u8]) -> bool {
     !bytes.is_empty() && std::str::from_utf8(bytes).is_err_and(|error| error.error_len().is_none())
 }
 
-fn numbered(texts: &[String], first: u32) -> Vec<Special> {
-    (first..).zip(texts).map(|(id, text)| Special { text: text.clone(), id }).collect()
-}
-
 const FORMAT: &str = "cs336c-tokenizer";
 
 /// What every version of the file begins with.
@@ -283,8 +279,9 @@ impl Kind {
     /// `Err` says what does not fit together.
     fn tokenizer(self) -> Result<Tokenizer, String> {
         let follow = |specials: &[Special], first: u32| {
-            let ids = specials.iter().map(|special| special.id);
-            if ids.eq((first..).take(specials.len())) {
+            let texts: Vec<String> = specials.iter().map(|special| special.text.clone()).collect();
+            let expected = number_specials(&texts, first).map_err(|error| error.to_string())?;
+            if expected == specials {
                 Ok(())
             } else {
                 Err("its special tokens do not follow the others".to_owned())
@@ -325,7 +322,7 @@ mod tests {
 
     fn all_kinds() -> Vec<Tokenizer> {
         let special = vec!["<|pad|>".to_owned(), END_OF_TEXT.to_owned()];
-        let text = crate::stories::stories(30, 2).join();
+        let text = crate::stories::written(30, 2).join();
         let options =
             TrainOptions { vocab: 500, special: special.clone(), ties: TieRule::GreaterPair };
         let everything: Vec<String> =
@@ -333,9 +330,9 @@ mod tests {
         let everything: Vec<&str> = everything.iter().map(String::as_str).collect();
         vec![
             Tokenizer::Bpe(train(&[&text], &options).expect("enough text")),
-            Tokenizer::bytes(&special),
-            Tokenizer::chars(&everything, &special),
-            Tokenizer::bytes(&[]),
+            Tokenizer::bytes(&special).expect("good names"),
+            Tokenizer::chars(&everything, &special).expect("good names"),
+            Tokenizer::bytes(&[]).expect("no names"),
         ]
     }
 
@@ -353,7 +350,7 @@ mod tests {
 
     #[test]
     fn characters_appear_when_complete() {
-        let bytes = Tokenizer::bytes(&[]);
+        let bytes = Tokenizer::bytes(&[]).expect("no names");
         let mut decoder = bytes.decoder();
         let mut push = |id: u32| decoder.push(id).expect("a byte");
         assert_eq!(push(0x41), "A");
@@ -378,7 +375,7 @@ mod tests {
             hashes.insert(*tokenizer.hash().as_bytes());
         }
         assert_eq!(hashes.len(), 4);
-        let text = Tokenizer::bytes(&[]).to_json();
+        let text = Tokenizer::bytes(&[]).expect("no names").to_json();
         for (from, to, code) in [
             ("\"version\":1", "\"version\":9", "E0608"),
             ("cs336c-tokenizer", "other", "E0609"),
@@ -391,8 +388,17 @@ mod tests {
     }
 
     #[test]
+    fn special_tokens_have_different_names() {
+        for special in [["".to_owned(), "a".to_owned()], ["a".to_owned(), "a".to_owned()]] {
+            assert_eq!(Tokenizer::bytes(&special).expect_err("refused").code(), "E0612");
+            assert_eq!(Tokenizer::chars(&["x"], &special).expect_err("refused").code(), "E0612");
+        }
+    }
+
+    #[test]
     fn a_strange_character_and_a_strange_id() {
-        let tokenizer = Tokenizer::chars(&["hello"], &[END_OF_TEXT.to_owned()]);
+        let tokenizer =
+            Tokenizer::chars(&["hello"], &[END_OF_TEXT.to_owned()]).expect("a good name");
         assert_eq!(tokenizer.encode("hole").expect("known"), [1, 3, 2, 0]);
         let error = tokenizer.encode("<|endoftext|>hé").expect_err("unknown");
         assert!(matches!(error, DataError::UnknownChar { character: 'é', offset: 14 }), "{error}");

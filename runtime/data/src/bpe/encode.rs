@@ -300,7 +300,7 @@ mod tests {
     use crate::random::Stream;
 
     fn small() -> Bpe {
-        let text = crate::stories::stories(40, 3).join();
+        let text = crate::stories::written(40, 3).join();
         let special = vec!["<|endoftext|>".to_owned(), "<|endoftext|><|pad|>".to_owned()];
         let options = TrainOptions { vocab: 600, special, ties: TieRule::GreaterPair };
         train(&[&text, "llve''' \n\n   ----------------- aaaaaaaaaaaaaaaaaaa"], &options)
@@ -371,7 +371,7 @@ mod tests {
     #[test]
     fn parallel_is_the_same() {
         let bpe = small();
-        let long = crate::stories::stories(8000, 1).join();
+        let long = crate::stories::written(8000, 1).join();
         let texts = [long.as_str(), "", "short", &long[..5000], "<|endoftext|>"];
         let one_by_one: Vec<_> = texts.iter().map(|text| bpe.encode(text)).collect();
         assert!(work_units(&texts, bpe.specials()).len() > 2);

@@ -159,7 +159,8 @@ fn assemble(
 ) -> Result<Bpe, DataError> {
     for special in specials {
         if !vocab.contains_key(*special) {
-            let next = vocab.values().max().map_or(0, |last| last + 1);
+            let next = vocab.values().max().map_or(Some(0), |last| last.checked_add(1));
+            let next = next.ok_or_else(|| unusable(file, "it has no id left".to_owned()))?;
             vocab.insert((*special).to_owned(), next);
         }
     }
@@ -263,7 +264,7 @@ mod tests {
     use crate::bpe::{TieRule, TrainOptions, train};
 
     fn small() -> Bpe {
-        let text = crate::stories::stories(30, 5).join();
+        let text = crate::stories::written(30, 5).join();
         let options = TrainOptions {
             vocab: 400,
             special: vec!["<|endoftext|>".to_owned(), "<|é|>".to_owned()],

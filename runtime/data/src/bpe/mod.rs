@@ -17,7 +17,7 @@ use crate::hash::FastMap;
 
 pub use encode::{Encoder, StreamEncoder};
 pub use special::Special;
-pub(crate) use special::{Piece, pieces};
+pub(crate) use special::{Piece, number_specials, pieces};
 pub use train::{TieRule, TrainOptions, train};
 
 /// A vocabulary with its merges; see the module.

@@ -2,7 +2,11 @@
 //!
 //! At every place the longest special token wins, and the leftmost place goes first. What lies between is plain text.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
+
+use crate::error::DataError;
 
 /// A text that is one token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -11,6 +15,20 @@ pub struct Special {
     pub text: String,
     /// Its id.
     pub id: u32,
+}
+
+/// Special tokens with the ids from `first` on. An empty text, or the same twice, is refused.
+pub(crate) fn number_specials(texts: &[String], first: u32) -> Result<Vec<Special>, DataError> {
+    let mut specials: Vec<Special> = Vec::with_capacity(texts.len());
+    let mut known = BTreeSet::new();
+    for (id, text) in (first..).zip(texts) {
+        if text.is_empty() || !known.insert(text) {
+            let why = format!("the special token {text:?} is empty or given twice");
+            return Err(DataError::BadVocabulary { why });
+        }
+        specials.push(Special { text: text.clone(), id });
+    }
+    Ok(specials)
 }
 
 /// A part of a text.

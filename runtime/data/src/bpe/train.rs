@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::encode::work_units;
 use super::pretoken::pretokens;
+use super::special::number_specials;
 use super::{Bpe, Special, byte_order, packed};
 use crate::error::DataError;
 use crate::hash::FastMap;
@@ -30,6 +31,17 @@ pub enum TieRule {
     LowestIds,
 }
 
+impl TieRule {
+    /// The rule by its name in a program.
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "greater" => Some(Self::GreaterPair),
+            "first" => Some(Self::LowestIds),
+            _ => None,
+        }
+    }
+}
+
 /// What to learn.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrainOptions {
@@ -43,7 +55,7 @@ pub struct TrainOptions {
 
 /// Learns a vocabulary from `texts`, which are apart: no merge crosses from one to the next.
 pub fn train(texts: &[&str], options: &TrainOptions) -> Result<Bpe, DataError> {
-    let specials = special_tokens(&options.special)?;
+    let specials = number_specials(&options.special, 0)?;
     let first_merge = specials.len() + 256;
     if options.vocab < first_merge {
         return Err(DataError::BadVocabulary {
@@ -68,19 +80,6 @@ pub fn train(texts: &[&str], options: &TrainOptions) -> Result<Bpe, DataError> {
     }
     let tokens = learner.tokens.iter().map(|token| Box::from(token.as_ref())).collect();
     Bpe::new(tokens, merges, specials)
-}
-
-fn special_tokens(texts: &[String]) -> Result<Vec<Special>, DataError> {
-    let mut specials: Vec<Special> = Vec::new();
-    for (id, text) in (0..).zip(texts) {
-        if text.is_empty() || specials.iter().any(|known| known.text == *text) {
-            return Err(DataError::BadVocabulary {
-                why: format!("the special token {text:?} is empty or given twice"),
-            });
-        }
-        specials.push(Special { text: text.clone(), id });
-    }
-    Ok(specials)
 }
 
 /// The distinct pre-tokens with their counts, sorted.

@@ -14,10 +14,23 @@ mod words;
 use rayon::prelude::*;
 
 use crate::documents::{Document, Documents};
+use crate::error::DataError;
 use crate::random::{Draws, Stream};
 
-/// The first `count` stories of `seed`.
-pub fn stories(count: u64, seed: u64) -> Documents {
+/// The most stories that are written: about 4 GB of text.
+pub const MOST_STORIES: u64 = 10_000_000;
+
+/// The first `count` stories of `seed`; at least one, at most [`MOST_STORIES`].
+pub fn stories(count: u64, seed: u64) -> Result<Documents, DataError> {
+    match count {
+        0 => Err(DataError::EmptyCorpus { what: "`stories(count = 0)`".to_owned() }),
+        1..=MOST_STORIES => Ok(written(count, seed)),
+        _ => Err(DataError::TooManyStories { count, most: MOST_STORIES }),
+    }
+}
+
+/// The stories, in order, written in parallel.
+pub(crate) fn written(count: u64, seed: u64) -> Documents {
     let stream = Stream::new(seed, "stories");
     let story = |number: u64| Document {
         text: write(&mut stream.draws(number)),
@@ -125,7 +138,7 @@ mod tests {
 
     #[test]
     fn stories_are_well_formed_and_differ() {
-        let stories = stories(3000, 1);
+        let stories = written(3000, 1);
         for document in &stories {
             let text = &document.text;
             assert!(!text.contains(['{', '}', '[', ']', '|']), "{text}");
@@ -144,10 +157,16 @@ mod tests {
 
     #[test]
     fn a_story_depends_on_its_number_and_seed_only() {
-        let few = stories(10, 1);
-        let many = stories(50, 1);
+        let few = written(10, 1);
+        let many = written(50, 1);
         assert_eq!(few.texts(), many.texts()[..10]);
-        assert_ne!(few.texts(), stories(10, 2).texts());
+        assert_ne!(few.texts(), written(10, 2).texts());
+    }
+
+    #[test]
+    fn none_and_too_many_are_refused() {
+        assert_eq!(stories(0, 1).expect_err("none").code(), "E0604");
+        assert_eq!(stories(u64::MAX, 1).expect_err("too many").code(), "E0614");
     }
 
     #[test]
@@ -171,7 +190,7 @@ mod tests {
     /// The corpus is worth learning: what comes before a word says much about it, but not all.
     #[test]
     fn words_are_neither_random_nor_certain() {
-        let text = stories(4000, 1).join();
+        let text = written(4000, 1).join();
         let words: Vec<&str> = text.split(' ').collect();
         let entropy = |context: usize| {
             let mut counts: BTreeMap<&[&str], BTreeMap<&str, f64>> = BTreeMap::new();
