@@ -942,3 +942,7 @@ impl Matrix {
         Some(x)
     }
 }
+
+#[cfg(test)]
+#[path = "assemble_tests.rs"]
+mod tests;
