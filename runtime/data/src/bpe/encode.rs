@@ -2,7 +2,7 @@
 //!
 //! Inside a pre-token the pair with the lowest rank is merged, leftmost first, until no pair is left. Short pre-tokens
 //! are scanned for it; long ones (a line of dashes, a script without spaces) use a heap over a linked list, so that time
-//! stays near linear. Pre-tokens repeat, so an [`Encoder`] remembers their ids. [`encode_all`] works in parallel on parts
+//! stays near linear. Pre-tokens repeat, so an [`Encoder`] remembers their ids. [`Bpe::encode_all`] works in parallel on parts
 //! that are cut where no piece is; [`StreamEncoder`] takes text in any portions. All three give the same ids.
 
 use std::cmp::Reverse;

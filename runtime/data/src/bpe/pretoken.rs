@@ -10,8 +10,8 @@
 //! (Radford et al. 2019, `encoder.py`), found by hand: every character is a letter, a number, white space or other; the
 //! first character of a piece, or the second after a space, says which run it is. Only two things look ahead. A run of
 //! white space gives its last character to what follows, and an apostrophe looks for `s d m t ll ve re`. So a piece is
-//! settled by the text up to at most [`LOOKAHEAD`] bytes behind it, and white space after something else always
-//! begins a piece: [`splits`] cuts there without changing the pieces.
+//! settled by the text up to at most `LOOKAHEAD` bytes behind it, and white space after something else always
+//! begins a piece: `splits` cuts there without changing the pieces.
 
 use unicode_general_category::{GeneralCategory, get_general_category};
 

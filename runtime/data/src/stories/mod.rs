@@ -1,7 +1,7 @@
 //! A seeded writer of small stories: a corpus for experiments when there is none to read.
 //!
-//! A story takes a cast (a child, a friend, a grown-up, an animal, things, places; see [`words`]) and one of the
-//! [`plots`], which are templates. What a model can learn from them reaches from spelling over pronouns that fit names and
+//! A story takes a cast (a child, a friend, a grown-up, an animal, things, places; see `words`) and one of the
+//! `plots`, which are templates. What a model can learn from them reaches from spelling over pronouns that fit names and
 //! animals that make their own sounds to things that keep their colour from the first sentence to the last and
 //! endings that follow from beginnings. Story `n` of a seed is always the same, whatever the count.
 //!
