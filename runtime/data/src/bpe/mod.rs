@@ -1,7 +1,7 @@
 //! Byte-pair encoding (Gage 1994; Sennrich et al. 2016; on bytes: Radford et al. 2019).
 //!
 //! A [`Bpe`] is a list of tokens, each a byte string, and a list of merges: pairs of tokens that become one, the earlier
-//! the sooner. Text is parted at special tokens, then into [`pretoken`]s, and merges happen only inside those. [`train`]
+//! the sooner. Text is parted at special tokens, then into [`pretoken`]s, and merges happen only inside those. [`mod@train`]
 //! learns the merges, [`encode`] applies them, [`files`] reads and writes them as others do.
 
 pub mod encode;
