@@ -107,3 +107,53 @@ fn decoding_with_caches_gives_the_logits_of_the_whole_row() {
         }
     }
 }
+
+/// Runs optimizer steps on one batch; gives the losses.
+fn train(micro_rows: usize, micro_count: usize, steps: usize) -> Vec<f64> {
+    let world = world();
+    let mut eval = Eval::new(&world);
+    eval.load_main("a.cs336", &[]);
+    kinds::check_nodes(&mut eval);
+    let parts = kinds::train_parts(&mut eval, "quick").expect("a train");
+    let kinds = eval.weight_views(&parts).expect("weights");
+    let step = eval
+        .step_graph(&parts, micro_rows, micro_count)
+        .unwrap_or_else(|| panic!("{}", shown(&eval)));
+    verify(&step.graph).unwrap_or_else(|b| panic!("{b}"));
+    let init =
+        eval.init_graph(&parts, &kinds, &step.states).unwrap_or_else(|| panic!("{}", shown(&eval)));
+    verify(&init).unwrap_or_else(|b| panic!("{b}"));
+    let mut store = inputs(&step.graph, 5);
+    let made = interpret(&init, &IndexMap::new(), &|_| 3.0).expect("runs");
+    assert_eq!(made.len(), step.weights.len() + step.states.len());
+    for (name, t) in made {
+        store.insert(name, t);
+    }
+    (1..=steps)
+        .map(|t| {
+            let runtime = move |r| match r {
+                Runtime::Step => t as f64,
+                Runtime::Share => t as f64 / steps as f64,
+                _ => 3.0,
+            };
+            let out = interpret(&step.graph, &store, &runtime).expect("runs");
+            for o in &step.graph.outputs {
+                if o.into.is_some() {
+                    store.insert(o.name.clone(), out[&o.name].clone());
+                }
+            }
+            assert!(out[&Name::from("grad_norm")].data[0] > 0.0);
+            out[&Name::from("loss")].data[0]
+        })
+        .collect()
+}
+
+#[test]
+fn a_model_learns_a_batch_and_micro_batches_do_not_matter() {
+    let whole = train(4, 1, 8);
+    let parts = train(2, 2, 8);
+    assert!(whole[7] < whole[0] - 0.5, "{whole:?}");
+    for (a, b) in whole.iter().zip(&parts) {
+        assert!((a - b).abs() < 1e-9, "{whole:?} {parts:?}");
+    }
+}

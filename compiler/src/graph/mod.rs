@@ -28,8 +28,10 @@ pub mod build;
 pub mod cost;
 pub mod demand;
 pub mod grad;
+mod grad_rules;
 pub mod interp;
 pub mod print;
+pub mod scalar_grad;
 pub mod verify;
 
 use serde::{Deserialize, Serialize};
