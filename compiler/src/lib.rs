@@ -10,6 +10,7 @@ pub mod bug;
 pub mod check;
 pub mod graph;
 pub mod kernel;
+pub mod lower;
 pub mod name;
 pub mod plan;
 pub mod problem;

@@ -15,6 +15,9 @@
 
 #![allow(missing_docs, reason = "the sentence of a variant names its fields")]
 
+pub mod interp;
+pub mod print;
+
 use serde::{Deserialize, Serialize};
 
 pub use crate::scalar::{BinOp, DType, Dist, Expr, Literal, ReduceOp, Ref, Runtime, UnOp};
@@ -321,6 +324,20 @@ impl Kernel {
             Self::Attention(k) | Self::AttentionGrad(k) => vec![DType::I32; k.runtime.len()],
             // Only a dynamic operand offset needs one.
             Self::Gemm(_) | Self::Scatter(_) | Self::RowOp(_) => Vec::new(),
+        }
+    }
+
+    /// The loop extents that the operands' strides refer to.
+    pub fn extents(&self) -> Vec<usize> {
+        match self {
+            Self::Loop(k) => [&k.rows[..], &k.cols].concat(),
+            Self::ColReduce(k) => [&k.outer[..], &k.reduced, &k.cols].concat(),
+            Self::Gemm(k) => [&k.batch[..], &[k.m, k.n, k.k]].concat(),
+            Self::Attention(k) | Self::AttentionGrad(k) => {
+                [&k.batch[..], &k.queries, &[k.keys, k.over], &k.values].concat()
+            }
+            Self::Scatter(k) => [&k.outer[..], &k.rows, &k.cols].concat(),
+            Self::RowOp(k) => [&k.rows[..], &[k.n]].concat(),
         }
     }
 }

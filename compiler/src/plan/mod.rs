@@ -11,6 +11,11 @@
 
 #![allow(missing_docs, reason = "the sentence of a variant names its fields")]
 
+pub mod interp;
+pub mod memory;
+pub mod print;
+pub mod verify;
+
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::Kernel;
