@@ -287,8 +287,7 @@ impl Machine<'_> {
             std::collections::BTreeMap::new();
         let runtime: Vec<(Runtime, f64)> =
             k.runtime.iter().copied().zip(self.params.iter().copied()).collect();
-        let runtime =
-            |r: Runtime| runtime.iter().find(|(x, _)| *x == r).map_or(0.0, |(_, v)| *v);
+        let runtime = |r: Runtime| runtime.iter().find(|(x, _)| *x == r).map_or(0.0, |(_, v)| *v);
         let none = vec![0; k.values.len()];
         each(&k.batch, |batch| {
             each(&k.queries, |query| {

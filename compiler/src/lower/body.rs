@@ -252,8 +252,7 @@ impl<'a> Body<'a> {
                 let [low, high, step] = self.random;
                 let seed = [self.param(low, DType::I32), self.param(high, DType::I32)];
                 let step = self.param(step, DType::I32);
-                let inst =
-                    Inst::Random { dist: *dist, stream: *stream, counters, seed, step };
+                let inst = Inst::Random { dist: *dist, stream: *stream, counters, seed, step };
                 let drawn = self.push(inst, Sort::Float);
                 self.rounded(drawn, ty.dtype)
             }
@@ -564,18 +563,21 @@ impl<'a> Body<'a> {
     ) -> Result<Ref, Halt> {
         let of_input = self.graph.ty(x).clone();
         let size = of_input.size(axis).unwrap_or(1) as i64;
-        let inner = of_input
-            .axes
-            .iter()
-            .map(|a| if a.name == *axis { Ok(place.clone()) } else { axis_index(ty, index, &a.name) })
-            .collect::<Result<Vec<_>, _>>()?;
+        let inner =
+            of_input
+                .axes
+                .iter()
+                .map(|a| {
+                    if a.name == *axis { Ok(place.clone()) } else { axis_index(ty, index, &a.name) }
+                })
+                .collect::<Result<Vec<_>, _>>()?;
         let mut guards = guards.to_vec();
         if let Index::Affine { terms, offset } = &place {
             let (low, high) = self.range(terms, *offset);
             if low >= 0 && high < size {
                 return self.node(x, &inner, &guards);
             }
-            let guard = Guard { terms: terms.clone(), offset: *offset, limit: size };
+            let guard = self.guard(terms, *offset, size);
             if !guards.contains(&guard) {
                 guards.push(guard);
             }
@@ -593,9 +595,33 @@ impl<'a> Body<'a> {
         Ok(self.push(Inst::Select(inside, value, other), sort))
     }
 
+    // 0 <= index < limit, without the loops that cannot change it: 4 i + j < 8 is i < 2 while 0 <= j < 4. So a condition on the
+    // part of a concatenation does not depend on the place within the part.
+    fn guard(&self, terms: &[(u32, i64)], offset: i64, limit: i64) -> Guard {
+        for (_, step) in terms {
+            let step = step.abs();
+            let coarse = |c: &i64| c % step == 0;
+            let fine: Vec<(u32, i64)> = terms.iter().filter(|t| !coarse(&t.1)).copied().collect();
+            let (low, high) = self.range(&fine, offset.rem_euclid(step));
+            if step > 1 && limit % step == 0 && low >= 0 && high < step {
+                let kept = terms.iter().filter(|t| coarse(&t.1));
+                let terms = kept.map(|(a, c)| (*a, c / step)).collect();
+                return Guard { terms, offset: offset.div_euclid(step), limit: limit / step };
+            }
+        }
+        Guard { terms: terms.to_vec(), offset, limit }
+    }
+
     // low <= index < high
     fn between(&mut self, index: &Index, low: i64, high: i64) -> Ref {
-        let value = self.index_value(index);
+        let mut index = index.clone();
+        let (mut low, mut high) = (low, high);
+        if let Index::Affine { terms, offset } = &index {
+            let guard = self.guard(terms, offset - low, high - low);
+            (low, high) = (0, guard.limit);
+            index = Index::Affine { terms: guard.terms, offset: guard.offset };
+        }
+        let value = self.index_value(&index);
         let (low, high) = (self.int(low), self.int(high));
         let above = self.ints(BinOp::Le, low, value);
         let below = self.ints(BinOp::Lt, value, high);
@@ -621,7 +647,11 @@ impl<'a> Body<'a> {
             && let [(atom, 1)] = terms[..]
         {
             let (extent, inner) = (self.atoms[atom as usize].extent as i64, sizes[0]);
-            if sizes.iter().all(|s| *s == inner) && inner > 1 && extent > inner && extent % inner == 0 {
+            if sizes.iter().all(|s| *s == inner)
+                && inner > 1
+                && extent > inner
+                && extent % inner == 0
+            {
                 return Err(Halt::Refine { atom, inner: inner as usize });
             }
         }
@@ -635,7 +665,7 @@ impl<'a> Body<'a> {
                 let (low, high) = self.range(terms, *offset);
                 reached = high >= 0 && low < *size;
                 if low < 0 || high >= *size {
-                    guards.push(Guard { terms: terms.clone(), offset: *offset, limit: *size });
+                    guards.push(self.guard(terms, *offset, *size));
                 }
             }
             if reached {
@@ -645,7 +675,11 @@ impl<'a> Body<'a> {
                     .axes
                     .iter()
                     .map(|a| {
-                        if a.name == *part { Ok(within.clone()) } else { axis_index(ty, index, &a.name) }
+                        if a.name == *part {
+                            Ok(within.clone())
+                        } else {
+                            axis_index(ty, index, &a.name)
+                        }
                     })
                     .collect::<Result<Vec<_>, _>>()?;
                 pieces.push((self.node(*x, &inner, &guards)?, start, start + size));

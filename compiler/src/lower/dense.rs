@@ -44,9 +44,8 @@ impl Level<'_, '_, '_> {
             self.copy(&from, &to, &ty)?;
         }
         let (mut a, mut b, c) = (self.operand(xa)?, self.operand(xb)?, self.home(id)?);
-        let real = |axes: &[Axis]| -> Vec<Axis> {
-            axes.iter().filter(|x| x.size > 1).cloned().collect()
-        };
+        let real =
+            |axes: &[Axis]| -> Vec<Axis> { axes.iter().filter(|x| x.size > 1).cloned().collect() };
         let (of_a, of_b) = (real(&ta.axes), real(&tb.axes));
         let contracted = |x: &Axis| over.contains(&x.name);
         let mut k: Vec<Axis> = of_a.iter().filter(|x| contracted(x)).cloned().collect();
@@ -224,26 +223,31 @@ impl Level<'_, '_, '_> {
             .cloned()
             .collect();
         let size = |t: &Type, name: &Name| t.size(name).unwrap_or(1);
-        let axes: Vec<Name> = batch
-            .iter()
-            .chain(&queries)
-            .map(|a| a.name.clone())
-            .chain([of.key.clone(), of.over.clone()])
-            .chain(values.iter().map(|a| a.name.clone()))
-            .collect();
-        let operand = |s: &Stored, access| Operand {
-            dtype: s.dtype,
-            strides: axes.iter().map(|n| s.stride(n)).collect(),
-            offset: 0,
-            dynamic: None,
-            access,
-        };
-        let mut operands = Vec::new();
+        let (rank, mut operands) = (batch.len() + queries.len(), Vec::new());
         let mut views: Vec<View> = Vec::new();
-        for x in &node.inputs {
-            let stored = self.operand(*x)?;
-            operands.push(operand(&stored, Access::Read));
-            views.push(stored.view());
+        let row_axes: Vec<Name> = batch.iter().chain(&queries).map(|a| a.name.clone()).collect();
+        let mut bind = |s: Stored, side: Side, access| {
+            // The contracted axis of queries and keys may have the name of an axis of the values.
+            let over = if side == Side::Scores { s.stride(&of.over) } else { 0 };
+            let value = |a: &Axis| if side == Side::Values { s.stride(&a.name) } else { 0 };
+            let strides = row_axes
+                .iter()
+                .map(|n| s.stride(n))
+                .chain([s.stride(&of.key), over])
+                .chain(values.iter().map(value))
+                .collect();
+            operands.push(Operand { dtype: s.dtype, strides, offset: 0, dynamic: None, access });
+            views.push(s.view());
+        };
+        // q, k, v, captured.., and in the backward pass out, lse, dout.
+        for (i, x) in node.inputs.iter().enumerate() {
+            let side = match i {
+                0 | 1 => Side::Scores,
+                2 => Side::Values,
+                i if i == 3 + captured || i == 5 + captured => Side::Values,
+                _captured_or_lse => Side::Rows,
+            };
+            bind(self.operand(*x)?, side, Access::Read);
         }
         for (i, ty) in self.results(id, of, wants, captured)?.into_iter().enumerate() {
             let stored = match self.part(id, i) {
@@ -252,8 +256,12 @@ impl Level<'_, '_, '_> {
                     self.fresh(id, &ty, Class::Activations)
                 }
             };
-            operands.push(operand(&stored, Access::Write));
-            views.push(stored.view());
+            let side = match (wants.is_some(), i) {
+                (false, 0) | (true, 2) => Side::Values,
+                (true, 0 | 1) => Side::Scores,
+                (_, _) => Side::Rows,
+            };
+            bind(stored, side, Access::Write);
         }
         let mut runtime: Vec<Runtime> = Vec::new();
         let mut score_grads = Vec::new();
@@ -267,13 +275,13 @@ impl Level<'_, '_, '_> {
         }
         let mut pos = Vec::new();
         for name in &of.pos {
-            let at = axes.iter().position(|a| a == name);
+            let at =
+                if *name == of.key { Some(rank) } else { row_axes.iter().position(|a| a == name) };
             pos.push(at.ok_or_else(|| {
                 self.bug(format!("attention asks for the position along `{name}`"))
             })? as u32);
         }
-        let key_axis = (batch.len() + queries.len()) as u32;
-        let (upper, lower) = key_bounds(&of.mask, &pos, key_axis);
+        let (upper, lower) = key_bounds(&of.mask, &pos, rank as u32);
         let count = |axes: &[Axis]| axes.iter().map(|a| a.size).product::<usize>();
         let (over, keys) = (size(&q, &of.over), size(&k, &of.key));
         let pairs = (count(&rows) * keys) as u64;
@@ -348,6 +356,14 @@ impl Level<'_, '_, '_> {
             is.then(|| self.homes[id.0 as usize].clone())
         })
     }
+}
+
+// Which axes an operand of attention has besides those of its rows and the key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Scores,
+    Values,
+    Rows,
 }
 
 fn runtime_of(e: &Expr, all: &mut Vec<Runtime>) {

@@ -410,7 +410,9 @@ impl Fuse<'_> {
         for (g, aligned) in &self.users[i] {
             let kind = &self.groups[*g].kind;
             let domain = match kind {
-                Kind::Update => self.graph.ty(self.graph.node(self.groups[*g].members[0]).inputs[1]).len(),
+                Kind::Update => {
+                    self.graph.ty(self.graph.node(self.groups[*g].members[0]).inputs[1]).len()
+                }
                 Kind::Loop { .. } | Kind::ColReduce { .. } | Kind::Dense | Kind::Scan => kind.len(),
             };
             let again = domain / len.max(1);

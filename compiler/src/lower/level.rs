@@ -5,6 +5,7 @@
 //! with the loop, its carries are one memory that is read and replaced.
 
 use crate::bug::Bug;
+use crate::graph::print::print;
 use crate::graph::{Graph, Name, NodeId, Op, Scan, ScanKind, Type};
 use crate::kernel::{Access, Kernel, Operand};
 use crate::lower::body::Source;
@@ -46,7 +47,10 @@ pub(crate) fn emit(
     };
     let late = level.settle(&groups, places)?;
     for group in &groups.groups {
-        level.group(group, &groups)?;
+        level.group(group, &groups).map_err(|bug| {
+            let dump = if bug.dump.is_empty() { print(graph) } else { bug.dump };
+            Bug { dump, ..bug }
+        })?;
     }
     for (from, to, ty) in late {
         level.copy(&from, &to, &ty)?;
@@ -275,7 +279,10 @@ impl Level<'_, '_, '_> {
             ty.axes.sort_by_key(|a| order.iter().position(|n| *n == a.name));
         }
         let stored = self.fresh(id, &ty, Class::Activations);
-        self.copy_node(id, &ty, &stored)?;
+        match self.strided(id) {
+            Some(there) => self.copy_stored(&there, &stored, &ty)?,
+            None => self.copy_node(id, &ty, &stored)?,
+        }
         Ok(stored)
     }
 
@@ -438,7 +445,7 @@ impl Level<'_, '_, '_> {
 
     /// A mistake of ours.
     pub(crate) fn bug(&self, message: String) -> Bug {
-        Bug::new("lower", message, crate::graph::print::print(self.graph))
+        Bug::new("lower", message, print(self.graph))
     }
 }
 

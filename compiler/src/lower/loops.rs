@@ -10,9 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::bug::Bug;
 use crate::graph::{Axis, Graph, Name, NodeId, Op, Type};
-use crate::kernel::{
-    Access, ColReduce, DType, Effect, Guard, Inst, Kernel, Loop, Operand, Stage,
-};
+use crate::kernel::{Access, ColReduce, DType, Effect, Guard, Inst, Kernel, Loop, Operand, Stage};
 use crate::lower::Stored;
 use crate::lower::body::{Atom, Body, Bound, Halt, Index, Source};
 use crate::lower::fuse::Grouping;
@@ -285,16 +283,14 @@ impl Level<'_, '_, '_> {
                     } else {
                         Access::Write
                     };
-                    let operand =
-                        body.target(&homes[id], &n.ty, &domain.indices(&n.ty), access)?;
+                    let operand = body.target(&homes[id], &n.ty, &domain.indices(&n.ty), access)?;
                     results.push((*op, value, operand));
                 }
                 Ok((Stage { per_row: false, insts: body.take_stage(), effects: vec![] }, results))
             })();
             match attempt {
                 Ok((stage, results)) => {
-                    let made =
-                        Made::new(domain, body.operands, body.params, vec![stage], 0);
+                    let made = Made::new(domain, body.operands, body.params, vec![stage], 0);
                     break (made, results);
                 }
                 Err(Halt::Refine { atom, inner }) => domain = domain.refined(atom, inner),
@@ -514,7 +510,8 @@ impl Made {
                     if !other || read.view.buffer != written.view.buffer {
                         continue;
                     }
-                    let same = same_elements(&read.operand, &read.view, &written.operand, &written.view);
+                    let same =
+                        same_elements(&read.operand, &read.view, &written.operand, &written.view);
                     let later = self.stages[s + 1..].iter().any(|t| reads(&t.insts, i as u32));
                     let indirect = self.stages.iter().any(|t| reads_indirectly(&t.insts, i as u32));
                     let two_writes = read.operand.access != Access::Read;

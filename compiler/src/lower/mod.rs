@@ -16,6 +16,8 @@ mod fuse;
 mod level;
 mod loops;
 mod prepare;
+#[cfg(test)]
+mod tests;
 
 use indexmap::IndexMap;
 

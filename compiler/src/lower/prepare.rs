@@ -14,8 +14,8 @@ use std::collections::BTreeMap;
 
 use crate::bug::Bug;
 use crate::graph::{
-    Axis, BinOp, DType, Graph, InputDecl, Literal, Name, Node, NodeId, Op, OutputDecl, ReduceOp, Role,
-    Scan, Type, UnOp,
+    Axis, BinOp, DType, Graph, InputDecl, Literal, Name, Node, NodeId, Op, OutputDecl, ReduceOp,
+    Role, Scan, Type, UnOp,
 };
 
 /// See the module. `host` says which inputs are host scalars.
@@ -268,7 +268,10 @@ impl Prepare<'_> {
     // dst where pos - start is outside of src, else src there.
     fn update(&mut self, inputs: &[NodeId], axis: &Name, ty: Type) -> NodeId {
         let (dst, src, start) = (inputs[0], inputs[1], inputs[2]);
-        let at = ty.find(axis).map(|i| ty.axes[i].clone()).unwrap_or(Axis { name: axis.clone(), size: 1 });
+        let at = ty
+            .find(axis)
+            .map(|i| ty.axes[i].clone())
+            .unwrap_or(Axis { name: axis.clone(), size: 1 });
         let n = self.out.ty(src).size(axis).unwrap_or(1);
         let line = |dtype| Type::new(dtype, vec![at.clone()]);
         let pos = self.raw(Op::Pos, vec![], line(DType::I32));

@@ -33,8 +33,7 @@ pub fn execute(
                     }
                 };
                 if data.len() != b.bytes {
-                    let message =
-                        format!("`{storage}` has {} bytes, not {}", data.len(), b.bytes);
+                    let message = format!("`{storage}` has {} bytes, not {}", data.len(), b.bytes);
                     return Err(bug(message));
                 }
                 bytes.all.push(data);
@@ -196,11 +195,8 @@ impl Machine<'_> {
 
     fn launch(&mut self, launch: &Launch) -> Result<(), Bug> {
         let kernel = &self.plan.kernels[launch.kernel as usize];
-        let bases: Vec<Base> = launch
-            .views
-            .iter()
-            .map(|v| Base { buffer: v.buffer, byte: self.byte(v) })
-            .collect();
+        let bases: Vec<Base> =
+            launch.views.iter().map(|v| Base { buffer: v.buffer, byte: self.byte(v) }).collect();
         let params: Vec<f64> = launch.params.iter().map(|p| self.host[*p as usize]).collect();
         run(kernel, &bases, &params, &mut self.bytes)
             .map_err(|e| bug(format!("{}: {e}", launch.origin)))
