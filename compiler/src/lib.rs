@@ -8,10 +8,12 @@
 
 pub mod bug;
 pub mod check;
+pub mod front;
 pub mod graph;
 pub mod kernel;
 pub mod lower;
 pub mod name;
+pub mod pipeline;
 pub mod plan;
 pub mod problem;
 pub mod programs;

@@ -4,6 +4,7 @@
 //! (`forward`, `update`, `of`, ..) a graph is under construction and values may be tensors, that is nodes of that graph: the
 //! checker *traces* a body with the sizes of the instance at hand, and every misfit of axes is found by the typed builder.
 
+pub mod apply;
 pub mod assemble;
 pub mod call;
 pub mod eval;

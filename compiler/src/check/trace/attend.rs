@@ -25,14 +25,6 @@ impl Eval<'_> {
         if self.trace.is_none() {
             return self.problem(Problem::new("E0310", span, "`attend` works inside methods"));
         }
-        let Some(axes) = self.axes_of(scope, brackets, span) else { return Value::Error };
-        let [over, key] = axes.as_slice() else {
-            return self.problem(
-                Problem::new("E0406", span, "`attend` takes the contracted axis and the key axis")
-                    .help("write `attend[dh, key](q, k, v, mask = pos(key) <= pos(seq))`"),
-            );
-        };
-        let (over, key) = (over.clone(), key.clone());
         let is_late =
             |a: &&ast::Arg| a.name.as_ref().is_some_and(|n| n.name == "score" || n.name == "mask");
         let early: Vec<ast::Arg> = args.iter().filter(|a| !is_late(a)).cloned().collect();
@@ -50,6 +42,15 @@ impl Eval<'_> {
                 return self.no_field(&id, "`attend`", names);
             }
         }
+        // After the arguments: `k[seq -> key]` may be what makes the axis.
+        let Some(axes) = self.axes_of(scope, brackets, span) else { return Value::Error };
+        let [over, key] = axes.as_slice() else {
+            return self.problem(
+                Problem::new("E0406", span, "`attend` takes the contracted axis and the key axis")
+                    .help("write `attend[dh, key](q, k, v, mask = pos(key) <= pos(seq))`"),
+            );
+        };
+        let (over, key) = (over.clone(), key.clone());
         let mut nodes = Vec::new();
         for (v, at) in values.positional {
             let Some(x) = self.tensor_node(v, at) else { return Value::Error };
