@@ -30,6 +30,9 @@ pub mod demand;
 pub mod grad;
 pub mod interp;
 pub mod print;
+pub mod random;
+pub mod rewrite;
+pub mod rules;
 pub mod verify;
 
 use serde::{Deserialize, Serialize};
