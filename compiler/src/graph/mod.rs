@@ -25,10 +25,12 @@
 #![allow(missing_docs, reason = "the sentence of a variant names its fields")]
 
 pub mod build;
+pub mod causal;
 pub mod cost;
 pub mod demand;
 pub mod grad;
 pub mod interp;
+pub mod masks;
 pub mod print;
 pub mod random;
 pub mod rewrite;
