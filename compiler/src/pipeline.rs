@@ -1,13 +1,15 @@
 //! The line from a traced graph to a plan, drawn once. Every result is verified.
 
 use crate::bug::Bug;
-use crate::graph::{Graph, verify};
+use crate::graph::{Graph, rewrite, verify};
 use crate::lower::lower;
 use crate::plan::{self, Target};
 use crate::programs::Compiled;
 
 /// Compiles a graph for a target.
 pub fn compile(graph: Graph, target: &Target) -> Result<Compiled, Bug> {
+    verify::verify(&graph)?;
+    let graph = rewrite::simplify(graph);
     verify::verify(&graph)?;
     let plan = lower(&graph, target)?;
     plan::verify::verify(&plan)?;

@@ -25,12 +25,17 @@
 #![allow(missing_docs, reason = "the sentence of a variant names its fields")]
 
 pub mod build;
+pub mod causal;
 pub mod cost;
 pub mod demand;
 pub mod grad;
 mod grad_rules;
 pub mod interp;
+pub mod masks;
 pub mod print;
+pub mod random;
+pub mod rewrite;
+pub mod rules;
 pub mod scalar_grad;
 pub mod verify;
 
