@@ -423,7 +423,7 @@ impl Eval<'_> {
             for item in &block.items {
                 match &item.kind {
                     ItemKind::Field { path, value } => {
-                        let v = self.word_or(&inner, value);
+                        let v = super::kinds::changed(self, &inner, &base, path, value);
                         let names = path.iter().map(|i| i.name.clone()).collect();
                         changes.push((names, v, path[0].span));
                     }
@@ -493,6 +493,10 @@ impl Eval<'_> {
             Value::Error => Value::Error,
             Value::Later(l) => Value::Later(l),
             Value::Node(n) => {
+                if let Err(names) = super::kinds::has_field(&n.kind, first) {
+                    let id = ast::Ident { name: (*first).to_owned(), span: at };
+                    return self.no_field(&id, &format!("the {} `{}`", n.kind, n.name), names);
+                }
                 let mut node = clone_node(&n);
                 let v = deeper(self, n.fields.get(first).cloned(), v);
                 node.fields.set(first, v, Some(at));

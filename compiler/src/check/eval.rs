@@ -42,6 +42,10 @@ pub struct Eval<'w> {
     pub init_path: Option<String>,
     /// See `init_path`.
     pub init_axes: Vec<crate::graph::Axis>,
+    /// What training nodes mean, once found; the node itself is kept, so that its place in memory stays its own.
+    pub specs: Vec<(Rc<NodeValue>, Option<super::kinds::Costed>)>,
+    /// Counts of models by their canonical text, place and row length: points of a sweep share shapes.
+    pub counts: IndexMap<(String, usize), super::kinds::Facts>,
     /// Overrides of `--set`: path and value, applied to nodes and knobs of the main file.
     pub sets: Vec<(Vec<String>, Expr)>,
 }
@@ -386,6 +390,8 @@ impl Eval<'_> {
             }
             at = s.0.parent.clone();
         }
+        // Known from here on, so that its uses are not reported again.
+        scope.bind(&id.name, Value::Error);
         self.problem(
             Problem::new(
                 "E0212",

@@ -17,3 +17,6 @@ pub mod types;
 pub mod units;
 pub mod value;
 pub mod views;
+
+#[cfg(test)]
+mod tests;

@@ -51,6 +51,8 @@ impl<'w> Eval<'w> {
             calls: Vec::new(),
             init_path: None,
             init_axes: Vec::new(),
+            specs: Vec::new(),
+            counts: IndexMap::new(),
             sets: Vec::new(),
         }
     }
@@ -157,6 +159,7 @@ impl<'w> Eval<'w> {
                             *span,
                             format!("cannot read `{path}`: {why}"),
                         ));
+                        self.missing(into, names);
                         return;
                     }
                 }
@@ -176,6 +179,7 @@ impl<'w> Eval<'w> {
                     )
                     .help(format!("there are: {}", all.collect::<Vec<_>>().join(", ")));
                     self.problem(p);
+                    self.missing(into, names);
                     return;
                 };
                 let name = written.join(".");
@@ -200,8 +204,17 @@ impl<'w> Eval<'w> {
                 }
                 self.problem(p);
                 // The import stands, so that its uses are not reported again.
+                self.modules[into].imports.insert(id.name.clone(), (from, id.span, true));
+                continue;
             }
             self.modules[into].imports.insert(id.name.clone(), (from, id.span, false));
+        }
+    }
+
+    /// Names of a module that is not there stand for something wrong, so that their uses are not reported again.
+    fn missing(&mut self, into: usize, names: &[ast::Ident]) {
+        for id in names {
+            self.modules[into].imports.insert(id.name.clone(), (into, id.span, true));
         }
     }
 
@@ -352,6 +365,20 @@ impl<'w> Eval<'w> {
         body: &NodeBody,
         item: &ast::Item,
     ) -> Value {
+        if let (Some(k @ (DefKind::Score | DefKind::Filter | DefKind::Law)), NodeBody::Expr(e)) =
+            (program_kind(&kind.name), body)
+        {
+            // `score exact = ..`: a program without settings, from a row to a value.
+            let c = ast::Callable {
+                name: ast::Ident { name: name.to_owned(), span: kind.span },
+                axes: Vec::new(),
+                params: Vec::new(),
+                result: None,
+                body: ast::Body::Expr(e.clone()),
+                span: item.span,
+            };
+            return Value::Def(Rc::new(def_of(k, &c, scope, item.doc.clone())));
+        }
         if let (Some(k), NodeBody::Block(block)) = (program_kind(&kind.name), body) {
             let id = ast::Ident { name: name.to_owned(), span: kind.span };
             let mut def = Self::model_def(&id, block, scope, item.doc.clone());
@@ -414,8 +441,11 @@ impl<'w> Eval<'w> {
     }
 }
 
+/// Types as values, for `columns = { question = Text }`.
+const TYPES: &[&str] = &["Text", "Int", "Float", "Bool", "Turn"];
+
 fn builtin(name: &str) -> Option<&'static str> {
-    trace::op_names().chain(stages::names()).find(|n| *n == name)
+    trace::op_names().chain(stages::names()).chain(TYPES.iter().copied()).find(|n| *n == name)
 }
 
 /// The kinds of programs that are no nodes.

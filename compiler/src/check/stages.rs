@@ -72,13 +72,29 @@ const TABLE: &[Entry] = &[
     entry("jsonl", true, &[("pattern", Kind::Text, true), ("columns", Kind::Any, false)], DATA),
     entry("csv", true, &[("pattern", Kind::Text, true), ("columns", Kind::Any, false)], DATA),
     entry("parquet", true, &[("pattern", Kind::Text, true), ("columns", Kind::Any, false)], DATA),
-    entry("mix", true, &[("shares", Kind::Any, true)], DATA),
+    entry(
+        "mix",
+        true,
+        &[("shares", Kind::Any, true), ("epochs", Kind::Any, false), ("seed", Kind::Count, false)],
+        DATA,
+    ),
     many("keep", &[("condition", Kind::Row, true)], DATA),
     many("drop", &[("condition", Kind::Row, true)], DATA),
     many("mask", &[("pattern", Kind::Any, true)], DATA),
-    entry("dedup", false, &[("by", Kind::Any, false)], DATA),
+    entry(
+        "dedup",
+        false,
+        &[("by", Kind::Any, false), ("keep", Kind::Word(&["first", "longest", "latest"]), false)],
+        DATA,
+    ),
+    entry(
+        "decontaminate",
+        false,
+        &[("against", Kind::Any, true), ("ngram", Kind::Count, false)],
+        DATA,
+    ),
     entry("set", false, &[], DATA),
-    entry("take", false, &[("count", Kind::Count, true)], DATA),
+    entry("take", false, &[("count", Kind::Count, true), ("seed", Kind::Count, false)], DATA),
     entry(
         "best_by",
         false,
@@ -99,18 +115,36 @@ const TABLE: &[Entry] = &[
     entry(
         "pack",
         false,
-        &[("seq", Kind::Count, true), ("sample", Kind::Word(&["sequential", "random"]), false)],
+        &[
+            ("seq", Kind::Count, true),
+            ("sample", Kind::Word(&["sequential", "random"]), false),
+            ("within", Kind::Word(&["corpus", "document"]), false),
+        ],
         "",
     ),
     entry("pad", false, &[("seq", Kind::Count, true), ("bucket", Kind::Any, false)], ALIGN),
-    entry("chat", false, &[("tokenizer", Kind::Tokenizer, true)], ALIGN),
+    entry(
+        "chat",
+        false,
+        &[
+            ("tokenizer", Kind::Tokenizer, true),
+            ("template", Kind::Text, false),
+            ("learn", Kind::Word(&["assistant", "all"]), false),
+        ],
+        ALIGN,
+    ),
     entry(
         "prompt",
         false,
         &[("template", Kind::Text, true), ("tokenizer", Kind::Tokenizer, true)],
         ALIGN,
     ),
-    entry("rollout", false, &[("each", Kind::Count, true), ("length", Kind::Count, true)], ALIGN),
+    entry(
+        "rollout",
+        false,
+        &[("each", Kind::Count, true), ("length", Kind::Count, true), ("sample", Kind::Any, false)],
+        ALIGN,
+    ),
     entry("reward", false, &[("score", Kind::Any, true)], ALIGN),
 ];
 
@@ -124,6 +158,12 @@ const CONSTRUCTORS: &[&str] = &[
     "tpe",
     "halving",
     "interleaved",
+    "log_uniform",
+    "speculate",
+    "top_p",
+    "top_k",
+    "min_p",
+    "word_ngrams",
     "exact_match",
 ];
 
@@ -159,9 +199,13 @@ pub fn call(
     let input = if entry.source {
         None
     } else {
-        let Some((first, at)) = positional.next() else {
+        let first = positional.next();
+        let is_data = |v: &Value| {
+            matches!(v, Value::Stream(_) | Value::Error | Value::Later(_) | Value::Node(_))
+        };
+        let Some((first, at)) = first.filter(|(v, _)| is_data(v)) else {
             return eval.problem(
-                Problem::new("E0601", span, format!("`{name}` takes data"))
+                Problem::new("E0313", span, format!("`{name}` needs data to work on"))
                     .help(format!("write `data |> {name}(..)`")),
             );
         };

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::value::Quantity;
 use crate::problem::{Problem, did_you_mean};
-use crate::source::Sources;
+use crate::source::{Sources, Span};
 use crate::syntax::ast::{self, BinaryOp, CompareOp};
 
 /// A unit: base unit to power. Empty: a plain number.
@@ -102,7 +102,21 @@ pub fn parse_unit(unit: &ast::Unit) -> Result<(Unit, f64), Problem> {
             None => return Err(unknown(id, is_amount)),
         }
     }
+    // `FLOP/s` is the one rate with a name of its own.
+    let is_rate = unit.per.first().is_some_and(|p| p.name == "s");
+    let wanted = if is_rate { "FLOP" } else { "FLOPs" };
+    if unit.amount.name.starts_with("FLOP") && unit.amount.name != wanted {
+        let text = format!("`{}` is not a unit", unit_text(unit));
+        return Err(Problem::new("E0311", unit.amount.span, text)
+            .help("an amount is in `FLOPs`, a rate in `FLOP/s`")
+            .fix(unit.amount.span, wanted));
+    }
     Ok((total, scale))
+}
+
+fn unit_text(unit: &ast::Unit) -> String {
+    let per: String = unit.per.iter().map(|p| format!("/{}", p.name)).collect();
+    format!("{}{per}", unit.amount.name)
 }
 
 fn unknown(id: &ast::Ident, is_amount: bool) -> Problem {
@@ -120,18 +134,70 @@ fn unknown(id: &ast::Ident, is_amount: bool) -> Problem {
                 .fix(id.span, *singular);
         }
     }
-    let near = did_you_mean(
-        name,
-        TABLE.iter().map(|(p, s, _, _)| if is_amount { *p } else { *s }).filter(|s| !s.is_empty()),
-    );
-    match near {
+    if let Some((_, unit)) = ALIASES.iter().find(|(alias, _)| *alias == name.to_lowercase()) {
+        return problem.at(format!("the unit is `{unit}`")).fix(id.span, *unit);
+    }
+    // `TFLOPs`, `Mtokens`: dropping the letter would change the number, so there is no edit.
+    let scaled = name.strip_prefix(['K', 'M', 'G', 'B', 'T', 'P', 'E']);
+    if let Some(rest) = scaled
+        && let Some((plural, ..)) = TABLE.iter().find(|(p, s, ..)| {
+            p.len() > 2 && (p.eq_ignore_ascii_case(rest) || s.eq_ignore_ascii_case(rest))
+        })
+    {
+        return problem
+            .help(format!("a multiplier belongs to the number: `3T {plural}`, `3e12 {plural}`"));
+    }
+    if !is_amount && name.len() <= 2 {
+        return divide(problem, id);
+    }
+    let spellings = TABLE.iter().map(|(p, s, _, _)| if is_amount { *p } else { *s });
+    match did_you_mean(name, spellings.filter(|s| s.len() > 1)) {
         Some(near) => problem.at(format!("did you mean `{near}`?")).fix(id.span, near),
-        None if !is_amount => problem.help(format!(
-            "to divide by a value `{name}`, put spaces around the slash: ` / {name}`"
-        )),
+        None if !is_amount => divide(problem, id),
         None => problem.help("units are FLOPs, tokens, params, bytes, GB, s, min, h, steps, .."),
     }
 }
+
+/// `3e18 FLOPs/x` with a variable `x`: a tight slash belongs to a unit.
+fn divide(problem: Problem, id: &ast::Ident) -> Problem {
+    let name = &id.name;
+    let with_slash = Span { start: id.span.start.saturating_sub(1), ..id.span };
+    problem
+        .help(format!("to divide by a value `{name}`, put spaces around the slash: ` / {name}`"))
+        .fix(with_slash, format!(" / {name}"))
+}
+
+/// What people write for a unit, in lower case, and the unit.
+const ALIASES: &[(&str, &str)] = &[
+    ("sec", "s"),
+    ("secs", "s"),
+    ("second", "s"),
+    ("seconds", "s"),
+    ("m", "min"),
+    ("mins", "min"),
+    ("minute", "min"),
+    ("minutes", "min"),
+    ("hr", "h"),
+    ("hrs", "h"),
+    ("hour", "h"),
+    ("hours", "h"),
+    ("d", "days"),
+    ("day", "days"),
+    ("kb", "KB"),
+    ("mb", "MB"),
+    ("gb", "GB"),
+    ("tb", "TB"),
+    ("kib", "KiB"),
+    ("mib", "MiB"),
+    ("gib", "GiB"),
+    ("parameters", "params"),
+    ("weights", "params"),
+    ("documents", "docs"),
+    ("iterations", "steps"),
+    ("dollars", "USD"),
+    ("usd", "USD"),
+    ("flops", "FLOPs"),
+];
 
 /// `a op b`; `Err` says in words what does not fit.
 pub fn arithmetic(op: BinaryOp, a: &Quantity, b: &Quantity) -> Result<Quantity, String> {
@@ -340,7 +406,7 @@ pub fn written_scale(sources: &Sources, q: &Quantity) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::{FileId, Span};
+    use crate::source::FileId;
 
     fn unit(text: &str) -> Result<(Unit, f64), Problem> {
         let span = Span::new(FileId(0), 0, 1);
@@ -370,7 +436,13 @@ mod tests {
         assert_eq!(fix("token"), "tokens");
         assert_eq!(fix("tokens/params"), "param");
         assert_eq!(fix("FLOPS"), "FLOPs");
-        assert!(unit("FLOPs/x").expect_err("no unit").help[0].contains("spaces"));
+        assert_eq!(fix("FLOPs/x"), " / x");
+        assert_eq!(fix("FLOP"), "FLOPs");
+        assert_eq!(fix("FLOPs/s"), "FLOP");
+        assert_eq!(fix("seconds"), "s");
+        assert_eq!(fix("gb"), "GB");
+        assert!(unit("TFLOPs").expect_err("no unit").fix.is_none());
+        assert_eq!(unit("bytes/s").expect("a rate").1, 1.0);
     }
 
     #[test]

@@ -16,26 +16,38 @@ use crate::syntax::ast;
 
 /// What is counted on a model's graph for one row.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Facts {
-    pub(super) params: u64,
-    pub(super) params_active: u64,
-    pub(super) params_non_embedding: u64,
+pub struct Facts {
+    /// Trained weights, each once.
+    pub params: u64,
+    /// Those that act on one token.
+    pub params_active: u64,
+    /// Without tables that are only looked up.
+    pub params_non_embedding: u64,
     /// Of one row, forward.
-    pub(super) forward_flops: f64,
+    pub forward_flops: f64,
 }
 
 /// Positions at which a model alone (without a training run) is costed.
 const DEFAULT_SEQ: usize = 512;
 
 pub(super) fn of_model(eval: &mut Eval<'_>, parts: &TrainParts) -> Option<Facts> {
+    let key = (
+        format!("{:?} {}", parts.model.span, plain::canonical(&Value::Layer(parts.model.clone()))),
+        parts.seq,
+    );
+    if let Some(known) = eval.counts.get(&key) {
+        return Some(*known);
+    }
     let graph = eval.forward_graph(parts, 1)?;
     let table = cost::cost(&graph);
-    Some(Facts {
+    let facts = Facts {
         params: table.params.total as u64,
         params_active: table.params.active as u64,
         params_non_embedding: table.params.non_embedding as u64,
         forward_flops: table.forward_flops(),
-    })
+    };
+    eval.counts.insert(key, facts);
+    Some(facts)
 }
 
 /// A model alone, as parts.
@@ -158,23 +170,14 @@ pub(super) fn member(eval: &mut Eval<'_>, n: &Rc<NodeValue>, name: &ast::Ident) 
 }
 
 fn train_fact(eval: &mut Eval<'_>, n: &Rc<NodeValue>, field: &str, later: Value) -> Value {
-    let mut lines = Vec::new();
     let quiet = eval.problems.clone();
-    let spec = train::train(eval, n, &mut lines);
+    let spec = train::train(eval, n);
     if eval.problems.has_errors() && !quiet.has_errors() {
         // The train itself reports them.
         eval.problems = quiet;
         return Value::Error;
     }
-    let t = match spec {
-        Some(Spec::Train(t)) => t,
-        Some(Spec::NotBuilt { .. })
-        | Some(Spec::After { .. })
-        | Some(Spec::Data(_) | Spec::Tokenizer(_) | Spec::Model) => {
-            return later;
-        }
-        None => return Value::Error,
-    };
+    let Some(train::Costed { spec: t, .. }) = spec else { return Value::Error };
     let steps = t.steps.map(|s| s as f64);
     match (field, steps) {
         ("params", _) => quantity(t.params as f64, Unit::base("params")),

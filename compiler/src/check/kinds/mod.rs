@@ -1,11 +1,15 @@
 //! Kinds of nodes: closed schemas, and what a node means as [`Spec`].
 //!
-//! One table lists for every kind its fields, and the part of the project that runs it. A field that no row names is a problem with
-//! a suggestion; a missing required field is one too.
+//! [`schema`] lists for every kind its fields with their types, and the part of the project that runs it; [`fields`] judges a node by
+//! it. A field that no row names is a problem with a suggestion; a missing required field is one too.
 
 mod facts;
+mod fields;
 mod plain;
+pub mod schema;
 mod train;
+
+use std::rc::Rc;
 
 use indexmap::IndexMap;
 
@@ -13,316 +17,24 @@ use super::eval::Eval;
 use super::hir::{Node, Nodes, Spec};
 use super::modules::{MAIN, Module};
 use super::stages;
-use super::value::{NodeValue, Record, Scope, Stream, Value};
-use crate::problem::{Problem, did_you_mean};
+use super::value::{NodeValue, Scope, Stream, Value};
+use crate::problem::Problem;
 use crate::source::Span;
-use crate::syntax::ast::{self, ExprKind, ItemKind, NodeBody, NodeName};
+use crate::syntax::ast::{self, ExprKind, ItemKind, NodeName};
 
-pub use train::train_parts;
-
-/// One kind of node.
-struct Kind {
-    name: &'static str,
-    /// Fields that it may have; `value` is what stands behind `kind name = ..`.
-    fields: &'static [&'static str],
-    /// Fields that it must have.
-    required: &'static [&'static str],
-    /// The blocks in it (`eval { .. }`) and their fields.
-    blocks: &'static [(&'static str, &'static [&'static str])],
-    /// Empty: built. Else the part that runs it.
-    part: &'static str,
-}
-
-const SWEEPS: &str = "part 2, sweeps and laws";
-const PARALLEL: &str = "the parallelism part";
-
-const KINDS: &[Kind] = &[
-    Kind { name: "data", fields: &["value"], required: &["value"], blocks: &[], part: "" },
-    Kind {
-        name: "tokenizer",
-        fields: &["value", "kind", "corpus", "vocab", "special", "ties", "vocab_file", "merges"],
-        required: &[],
-        blocks: &[],
-        part: "",
-    },
-    Kind {
-        name: "device",
-        fields: &["value", "peak", "memory", "bandwidth", "mfu", "price"],
-        required: &[],
-        blocks: &[],
-        part: "",
-    },
-    Kind { name: "mesh", fields: &["value"], required: &["value"], blocks: &[], part: "" },
-    Kind {
-        name: "train",
-        fields: &[
-            "model",
-            "data",
-            "optimizer",
-            "objective",
-            "batch",
-            "micro",
-            "precision",
-            "budget",
-            "limit",
-            "seed",
-            "init",
-            "mesh",
-            "device",
-            "remat",
-            "start",
-            "average",
-            "stop",
-            "pin",
-            "pipeline",
-        ],
-        required: &["model", "data", "optimizer", "batch", "budget"],
-        blocks: &[
-            ("eval", &["every", "on", "report", "clock"]),
-            ("sample", &["every", "prompt", "length", "temperature", "top_k", "top_p", "min_p"]),
-            ("save", &["every", "keep"]),
-            ("shard", &["compute", "weights", "moments"]),
-            ("pipeline", &["order", "micro"]),
-        ],
-        part: "",
-    },
-    Kind {
-        name: "sweep",
-        fields: &["run", "total", "order", "search", "stop", "best", "device"],
-        required: &["run"],
-        blocks: &[],
-        part: SWEEPS,
-    },
-    Kind {
-        name: "fit",
-        fields: &["runs", "law", "free", "error", "bootstrap", "seed"],
-        required: &["runs", "law"],
-        blocks: &[],
-        part: SWEEPS,
-    },
-    Kind {
-        name: "report",
-        fields: &["title", "text", "export"],
-        required: &[],
-        blocks: &[
-            ("plot", &["data", "x", "y", "color", "trend", "mark", "line", "extend_to"]),
-            ("table", &["rows", "columns"]),
-        ],
-        part: SWEEPS,
-    },
-    Kind {
-        name: "plot",
-        fields: &["data", "x", "y", "color", "trend", "mark", "line", "extend_to"],
-        required: &["data"],
-        blocks: &[],
-        part: SWEEPS,
-    },
-    Kind {
-        name: "table",
-        fields: &["rows", "columns"],
-        required: &["rows"],
-        blocks: &[],
-        part: SWEEPS,
-    },
-    Kind {
-        name: "eval",
-        fields: &["model", "on", "report", "tasks"],
-        required: &["model"],
-        blocks: &[],
-        part: "the evaluation part",
-    },
-    Kind {
-        name: "generate",
-        fields: &[
-            "model", "prompts", "length", "batch", "sample", "draft", "cache", "stop", "seed",
-        ],
-        required: &["model"],
-        blocks: &[],
-        part: "the inference part",
-    },
-    Kind {
-        name: "classifier",
-        fields: &["value", "data", "label", "text", "epochs", "seed"],
-        required: &[],
-        blocks: &[],
-        part: "part 5, data and filters",
-    },
-    Kind {
-        name: "task",
-        fields: &["rows", "shots", "prompt", "choices", "generate", "score"],
-        required: &[],
-        blocks: &[],
-        part: "the evaluation part",
-    },
-];
+pub use facts::Facts;
+pub use fields::{changed, fields, has_field};
+pub use train::{Costed, train_parts};
 
 /// True for kinds of nodes.
 pub fn is_kind(name: &str) -> bool {
-    KINDS.iter().any(|k| k.name == name)
+    schema::kind(name).is_some()
 }
 
 /// All kinds, for suggestions.
 pub fn names() -> Vec<&'static str> {
     let programs = ["model", "optimizer", "schedule", "loss", "law", "filter", "score"];
-    KINDS.iter().map(|k| k.name).chain(programs).collect()
-}
-
-/// Evaluates the fields of a node's block into the node, checking them against its kind.
-pub fn fields(eval: &mut Eval<'_>, scope: &Scope, node: &mut NodeValue, block: &ast::Block) {
-    let Some(kind) = KINDS.iter().find(|k| k.name == node.kind) else { return };
-    let inner = scope.inner();
-    node.scope = inner.clone();
-    for item in &block.items {
-        match &item.kind {
-            ItemKind::Field { path, value } => {
-                let id = &path[0];
-                if !kind.fields.contains(&id.name.as_str()) || id.name == "value" {
-                    unknown_field(eval, kind, id);
-                    continue;
-                }
-                if node.fields.get(&id.name).is_some() {
-                    let text = format!("`{}` is set twice", id.name);
-                    eval.problem(Problem::new("E0204", id.span, text));
-                }
-                // Inside a sweep fields are evaluated per point, laws per row.
-                let v = if node.kind == "sweep" {
-                    node.items.push(item.clone());
-                    Value::None
-                } else {
-                    words(eval, &inner, value)
-                };
-                node.fields.set(&id.name, v, Some(value.span));
-            }
-            ItemKind::Node { kind: block_kind, name, body } => {
-                let name = match name {
-                    Some(NodeName::Text(t, _)) => Some(t.clone()),
-                    Some(NodeName::Ident(i)) => Some(i.name.clone()),
-                    None => None,
-                };
-                sub_block(eval, &inner, node, kind, block_kind, name, body, item.span);
-            }
-            ItemKind::Let { pattern, value, .. } if node.kind != "sweep" => {
-                let v = eval.expr(&inner, value);
-                eval.bind_pattern(&inner, pattern, v);
-            }
-            ItemKind::For { .. } | ItemKind::Where(_) | ItemKind::Let { .. }
-                if node.kind == "sweep" =>
-            {
-                node.items.push(item.clone());
-            }
-            ItemKind::Emit { .. } if node.kind == "train" => node.items.push(item.clone()),
-            ItemKind::Map { .. } => node.items.push(item.clone()),
-            ItemKind::Error => {}
-            _ => {
-                eval.problem(
-                    Problem::new(
-                        "E0211",
-                        item.span,
-                        format!("this does not belong in a `{}`", kind.name),
-                    )
-                    .help(format!("its fields are: {}", kind.fields.join(", "))),
-                );
-            }
-        }
-    }
-}
-
-#[allow(clippy::too_many_arguments, reason = "the parts of one nested block")]
-fn sub_block(
-    eval: &mut Eval<'_>,
-    scope: &Scope,
-    node: &mut NodeValue,
-    kind: &Kind,
-    block_kind: &ast::Ident,
-    name: Option<String>,
-    body: &NodeBody,
-    span: Span,
-) {
-    if kind.fields.contains(&block_kind.name.as_str())
-        && let NodeBody::None = body
-    {
-        // `text """..."""`: the name is the value.
-        node.fields.set(&block_kind.name, Value::Text(name.unwrap_or_default().into()), Some(span));
-        return;
-    }
-    let Some((_, known)) = kind.blocks.iter().find(|(n, _)| *n == block_kind.name) else {
-        unknown_field(eval, kind, block_kind);
-        return;
-    };
-    let NodeBody::Block(block) = body else {
-        let text = format!("`{}` is a block: `{} {{ .. }}`", block_kind.name, block_kind.name);
-        eval.problem(Problem::new("E0301", span, text));
-        return;
-    };
-    let mut record = Record::default();
-    for item in &block.items {
-        match &item.kind {
-            ItemKind::Field { path, value } => {
-                let id = &path[0];
-                if known.contains(&id.name.as_str()) {
-                    let v = words(eval, scope, value);
-                    record.set(&id.name, v, Some(value.span));
-                } else {
-                    suggest(eval, id, &format!("`{}`", block_kind.name), known);
-                }
-            }
-            // `compute { batch -> data }`.
-            ItemKind::Node { kind: inner, body: NodeBody::Block(b), .. }
-                if known.contains(&inner.name.as_str()) =>
-            {
-                let mut map = Record::default();
-                for i in &b.items {
-                    if let ItemKind::Map { key, value } = &i.kind {
-                        let v = words(eval, scope, value);
-                        map.set(&super::eval::map_key_text(key), v, Some(value.span));
-                    }
-                }
-                record.set(&inner.name, Value::Record(map.into()), Some(i_span(item)));
-            }
-            ItemKind::Node { kind: inner, .. } => {
-                suggest(eval, inner, &format!("`{}`", block_kind.name), known)
-            }
-            ItemKind::Error => {}
-            _ => {
-                let text = format!("`{}` has only fields", block_kind.name);
-                eval.problem(Problem::new("E0211", item.span, text));
-            }
-        }
-    }
-    let key = match name {
-        Some(n) => format!("{} {n}", block_kind.name),
-        None => block_kind.name.clone(),
-    };
-    node.fields.set(&key, Value::Record(record.into()), Some(block_kind.span));
-}
-
-fn i_span(item: &ast::Item) -> Span {
-    item.span
-}
-
-/// An expression in which unknown bare names are words, also within a list.
-fn words(eval: &mut Eval<'_>, scope: &Scope, e: &ast::Expr) -> Value {
-    if let ExprKind::List { values, suffix: None } = &*e.kind {
-        let items = values.iter().map(|v| words(eval, scope, v)).collect::<Vec<_>>();
-        return Value::List(items.into());
-    }
-    eval.word_or(scope, e)
-}
-
-fn unknown_field(eval: &mut Eval<'_>, kind: &Kind, id: &ast::Ident) {
-    let mut known: Vec<&str> = kind.fields.iter().copied().filter(|f| *f != "value").collect();
-    known.extend(kind.blocks.iter().map(|(n, _)| *n));
-    suggest(eval, id, &format!("`{}`", kind.name), &known);
-}
-
-fn suggest(eval: &mut Eval<'_>, id: &ast::Ident, what: &str, known: &[&str]) {
-    let mut p = Problem::new("E0203", id.span, format!("no field `{}` in {what}", id.name));
-    if let Some(near) = did_you_mean(&id.name, known.iter().copied()) {
-        p = p.at(format!("did you mean `{near}`?")).fix(id.span, near);
-    } else {
-        p = p.help(format!("it has: {}", known.join(", ")));
-    }
-    eval.problem(p);
+    schema::KINDS.iter().map(|k| k.name).chain(programs).collect()
 }
 
 /// Checks all nodes of the main file. Gives them, and one line for each.
@@ -437,24 +149,9 @@ fn check_assert(eval: &mut Eval<'_>, e: &ast::Expr) {
     }
 }
 
-fn add_node(eval: &mut Eval<'_>, n: &NodeValue, nodes: &mut Nodes, lines: &mut Vec<String>) {
-    let Some(kind) = KINDS.iter().find(|k| k.name == n.kind) else { return };
-    let mut fine = true;
-    for field in kind.required {
-        if n.fields.get(field).is_none() {
-            let what = if *field == "value" {
-                "a value: `= ..`".to_owned()
-            } else {
-                format!("the field `{field}`")
-            };
-            eval.problem(Problem::new(
-                "E0215",
-                n.span,
-                format!("the {} `{}` needs {what}", n.kind, n.name),
-            ));
-            fine = false;
-        }
-    }
+fn add_node(eval: &mut Eval<'_>, n: &Rc<NodeValue>, nodes: &mut Nodes, lines: &mut Vec<String>) {
+    let Some(kind) = schema::kind(&n.kind) else { return };
+    let fine = fields::check(eval, kind, n);
     let wrong = n.fields.fields.values().any(|(v, _)| matches!(v, Value::Error));
     if !fine || wrong {
         return;
@@ -467,7 +164,13 @@ fn add_node(eval: &mut Eval<'_>, n: &NodeValue, nodes: &mut Nodes, lines: &mut V
         match n.kind.as_str() {
             "data" => plain::data(eval, n),
             "tokenizer" => plain::tokenizer(eval, n),
-            "train" => train::train(eval, n, lines),
+            "train" => {
+                let costed = train::train(eval, n);
+                if let Some(c) = &costed {
+                    lines.push(facts::train_line(&n.name, &c.spec));
+                }
+                costed.map(Costed::into_spec)
+            }
             "device" | "mesh" => None,
             _ => Some(Spec::NotBuilt { part: kind.part.to_owned() }),
         }

@@ -9,7 +9,7 @@ use super::super::modules::MAIN;
 use super::super::stages;
 use super::super::units;
 use super::super::value::{NodeValue, Record, Stream, Value};
-use super::facts;
+use super::{facts, schema};
 use crate::graph::DType;
 use crate::graph::grad::Remat;
 use crate::problem::Problem;
@@ -97,14 +97,53 @@ fn pack_seq(s: &Stream) -> Option<usize> {
     s.input.as_ref().and_then(|i| pack_seq(i))
 }
 
-/// A train node as the laboratory runs it.
-pub(super) fn train(eval: &mut Eval<'_>, n: &NodeValue, lines: &mut Vec<String>) -> Option<Spec> {
+/// What a training node means and costs.
+#[derive(Debug, Clone)]
+pub struct Costed {
+    /// As the laboratory would run it.
+    pub spec: TrainSpec,
+    /// The part of the project that brings what it needs, if that is not built yet.
+    pub not_built: Option<String>,
+}
+
+impl Costed {
+    /// What is run.
+    pub fn into_spec(self) -> Spec {
+        match self.not_built {
+            Some(part) => Spec::NotBuilt { part },
+            None => Spec::Train(Box::new(self.spec)),
+        }
+    }
+}
+
+/// A train node as the laboratory runs it; found once.
+pub(super) fn train(eval: &mut Eval<'_>, n: &Rc<NodeValue>) -> Option<Costed> {
+    if let Some((_, known)) = eval.specs.iter().find(|(known, _)| Rc::ptr_eq(known, n)) {
+        return known.clone();
+    }
+    let spec = costed(eval, n).and_then(|(c, parts)| traced(eval, &parts).map(|()| c));
+    eval.specs.push((n.clone(), spec.clone()));
+    spec
+}
+
+/// The loss, the initialisers and the optimizer's step, traced once for a single row: what is wrong in them is found before
+/// anything is run.
+fn traced(eval: &mut Eval<'_>, parts: &TrainParts) -> Option<()> {
+    let kinds = eval.weight_views(parts)?;
+    eval.eval_graph(parts, 1)?;
+    let step = eval.step_graph(parts, 1, 1)?;
+    eval.init_graph(parts, &kinds, &step.states)?;
+    Some(())
+}
+
+/// A train node with its costs, and the parts that are compiled.
+pub(super) fn costed(eval: &mut Eval<'_>, n: &NodeValue) -> Option<(Costed, TrainParts)> {
     let stream = data_of(eval, n)?;
     let data = stages::spec(eval, &stream, &n.name);
     let later = stages::not_built(&data);
     let Some(seq) = pack_seq(&stream) else {
         let p = Problem::new(
-            "E0602",
+            "E0314",
             at(n, "data"),
             "training data ends in rows: `|> pack(seq = 512)`",
         )
@@ -114,7 +153,7 @@ pub(super) fn train(eval: &mut Eval<'_>, n: &NodeValue, lines: &mut Vec<String>)
     };
     if later.is_none() && stages::tokenizer_of(&stream).is_none() {
         let p = Problem::new(
-            "E0602",
+            "E0314",
             at(n, "data"),
             "training data must be encoded before it is packed",
         )
@@ -152,26 +191,24 @@ pub(super) fn train(eval: &mut Eval<'_>, n: &NodeValue, lines: &mut Vec<String>)
         steps,
         execution,
     };
-    lines.push(facts::train_line(&n.name, &spec));
-    if spec.execution.eval.as_ref().is_some_and(|e| stages::not_built(&e.on).is_some())
-        || later.is_some()
-    {
-        let part = later.map_or_else(|| "part 5, data and filters".to_owned(), |(_, p)| p);
-        return Some(Spec::NotBuilt { part });
-    }
-    for (field, part) in [
-        ("mesh", "the parallelism part"),
-        ("shard", "the parallelism part"),
-        ("average", "part 2, sweeps and laws"),
-        ("stop", "part 2, sweeps and laws"),
-        ("init", "the alignment part"),
-    ] {
-        if n.fields.get(field).is_some() {
-            return Some(Spec::NotBuilt { part: part.to_owned() });
-        }
-    }
-    Some(Spec::Train(Box::new(spec)))
+    let unbuilt_data =
+        later.or_else(|| spec.execution.eval.as_ref().and_then(|e| stages::not_built(&e.on)));
+    let unbuilt_field = PARTS.iter().find(|(field, _)| n.fields.get(field).is_some());
+    let not_built = unbuilt_data
+        .map(|(_, part)| part)
+        .or_else(|| unbuilt_field.map(|(_, part)| (*part).to_owned()));
+    Some((Costed { spec, not_built }, parts))
 }
+
+/// Fields whose runtime comes with a later part.
+const PARTS: &[(&str, &str)] = &[
+    ("mesh", schema::PARALLEL),
+    ("shard", schema::PARALLEL),
+    ("pipeline", schema::PARALLEL),
+    ("average", schema::SWEEPS),
+    ("stop", schema::SWEEPS),
+    ("init", schema::ALIGN),
+];
 
 fn number(
     eval: &mut Eval<'_>,

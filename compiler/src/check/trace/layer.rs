@@ -186,7 +186,9 @@ impl Eval<'_> {
             match &item.kind {
                 ItemKind::Field { path: field, value } if field[0].name == "axes" => {
                     if def.kind == DefKind::Model {
-                        fine &= self.model_axes(&scope, value, overrides);
+                        if !self.model_axes(&scope, value, overrides) {
+                            return None;
+                        }
                     }
                 }
                 ItemKind::Field { path: field, value } => {
@@ -245,7 +247,8 @@ impl Eval<'_> {
                         );
                         p = p.help(self.sizes_in(&scope, e));
                         self.problem(p);
-                        fine = false;
+                        // What follows would only say the same in other words.
+                        return None;
                     }
                 },
                 ItemKind::Method(_) | ItemKind::Error => {}

@@ -32,6 +32,12 @@ impl Eval<'_> {
                 "`scan` works on tensors, inside methods",
             ));
         }
+        if !matches!(body.items.last().map(|i| &i.kind), Some(ItemKind::Expr(_))) {
+            return self.problem(
+                Problem::new("E0411", body.span, "a scan must give a value")
+                    .help("its last line is what it gives at each position: a state, or what is read from one"),
+            );
+        }
         let Some((axis, reverse)) = self.scan_axis(scope, args, span) else { return Value::Error };
         let depth = self.t().levels.len();
         if self.t().levels.iter().any(|l| l.axis.as_ref().is_some_and(|a| a.name == axis.name)) {
