@@ -8,6 +8,7 @@
 
 pub mod bug;
 pub mod check;
+pub mod close;
 pub mod front;
 pub mod graph;
 pub mod kernel;

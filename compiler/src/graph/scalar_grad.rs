@@ -1,225 +1,262 @@
-//! Derivatives of scalar expressions: what the score of an attention needs.
+//! The derivative of a scalar expression by one of its arguments, as an expression.
 //!
-//! Forward mode: each instruction gets the instruction that is its derivative with respect to one argument. The rules are those of
-//! `grad_rules`, said for scalars.
+//! Takes an [`Expr`], gives an `Expr` over the same arguments, positions and runtime scalars. The gradient of an attention
+//! needs `∂score/∂s` and `∂score/∂c` for each captured tensor `c`; whoever emits it calls this.
+//!
+//! Forward mode: every instruction has a slope, which is nothing (it does not depend on the argument), one, or another
+//! instruction. What does not depend on the argument never enters a product, so a slope of infinity elsewhere does
+//! no harm. Conventions at kinks are those of the tensor rules: of two equal numbers `max` and `min` take the first, `abs` has
+//! slope 0 at 0, rounding to a float type has slope 1, and what has steps has slope 0.
 
-use super::{BinOp, Expr, Inst, Literal, UnOp};
-use crate::scalar::Ref;
+use crate::scalar::{BinOp, Expr, Inst, Literal, Ref, UnOp};
 
-/// d expr / d Arg(arg), as an expression of the same arguments.
-pub fn d(expr: &Expr, arg: u32) -> Expr {
-    let mut out = Expr { insts: expr.insts.clone(), result: 0 };
-    let mut ds: Vec<Option<Ref>> = Vec::with_capacity(expr.insts.len());
-    for (i, inst) in expr.insts.iter().enumerate() {
-        let derivative = derive(&mut out, i as Ref, inst, arg, &ds);
-        ds.push(derivative);
+/// `∂ e / ∂ arg`.
+pub fn d(e: &Expr, arg: u32) -> Expr {
+    let mut d = Expr { insts: e.insts.clone(), result: 0 };
+    let mut slopes: Vec<Slope> = Vec::with_capacity(e.insts.len());
+    for (at, inst) in e.insts.iter().enumerate() {
+        let of = |r: &Ref| slopes[*r as usize];
+        let slope = match inst {
+            Inst::Arg(i) if *i == arg => Slope::One,
+            Inst::Arg(_) | Inst::Const(_) | Inst::Pos(_) | Inst::Runtime(_) | Inst::Random(..) => {
+                Slope::Zero
+            }
+            Inst::Unary(op, a) => {
+                let inner = of(a);
+                chain(&mut d, inner, |d| unary(d, *op, *a, at as Ref))
+            }
+            Inst::Binary(op, a, b) => {
+                let (da, db) = (of(a), of(b));
+                let by_a = chain(&mut d, da, |d| binary(d, *op, *a, *b, at as Ref, Side::Left));
+                let by_b = chain(&mut d, db, |d| binary(d, *op, *a, *b, at as Ref, Side::Right));
+                sum(&mut d, by_a, by_b)
+            }
+            Inst::Select(c, a, b) => {
+                let (da, db) = (of(a), of(b));
+                if da == db {
+                    da
+                } else {
+                    let (da, db) = (number(&mut d, da), number(&mut d, db));
+                    Slope::At(d.push(Inst::Select(*c, da, db)))
+                }
+            }
+            Inst::Cast(dtype, a) => {
+                if dtype.is_float() {
+                    of(a)
+                } else {
+                    Slope::Zero
+                }
+            }
+        };
+        slopes.push(slope);
     }
-    out.result = match ds[expr.result as usize] {
-        Some(r) => r,
-        None => number(&mut out, 0.0),
-    };
-    prune(&out)
+    d.result = number(&mut d, slopes[e.result as usize]);
+    pruned(&d)
 }
 
 /// True for the constant 0.
-pub fn is_zero(expr: &Expr) -> bool {
-    matches!(&expr.insts[expr.result as usize], Inst::Const(l) if l.get() == 0.0)
+pub fn is_zero(e: &Expr) -> bool {
+    e.insts.get(e.result as usize) == Some(&Inst::Const(Literal::new(0.0)))
 }
 
-/// The derivative of one instruction; `None` is zero.
-fn derive(out: &mut Expr, this: Ref, inst: &Inst, arg: u32, ds: &[Option<Ref>]) -> Option<Ref> {
-    let of = |r: Ref| ds[r as usize];
-    match inst {
-        Inst::Arg(a) => (*a == arg).then(|| number(out, 1.0)),
-        Inst::Const(_) | Inst::Pos(_) | Inst::Runtime(_) | Inst::Random(..) => None,
-        Inst::Cast(dtype, a) => {
-            if dtype.is_float() {
-                of(*a)
-            } else {
-                None
-            }
-        }
-        Inst::Select(c, a, b) => {
-            let (da, db) = (of(*a), of(*b));
-            if da.is_none() && db.is_none() {
-                return None;
-            }
-            let da = da.unwrap_or_else(|| number(out, 0.0));
-            let db = db.unwrap_or_else(|| number(out, 0.0));
-            Some(out.push(Inst::Select(*c, da, db)))
-        }
-        Inst::Unary(op, a) => {
-            let da = of(*a)?;
-            let factor = unary(out, *op, *a, this)?;
-            Some(times(out, factor, da))
-        }
-        Inst::Binary(op, a, b) => binary(out, *op, [*a, *b], this, [of(*a), of(*b)]),
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Slope {
+    Zero,
+    One,
+    At(Ref),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Left,
+    Right,
+}
+
+fn constant(d: &mut Expr, value: f64) -> Ref {
+    d.push(Inst::Const(Literal::new(value)))
+}
+
+fn number(d: &mut Expr, slope: Slope) -> Ref {
+    match slope {
+        Slope::Zero => constant(d, 0.0),
+        Slope::One => constant(d, 1.0),
+        Slope::At(r) => r,
     }
 }
 
-/// dy / dx of `y = op(x)`.
-fn unary(out: &mut Expr, op: UnOp, x: Ref, y: Ref) -> Option<Ref> {
-    Some(match op {
-        UnOp::Neg => number(out, -1.0),
-        UnOp::Abs => out.push(Inst::Unary(UnOp::Sign, x)),
-        UnOp::Recip => {
-            let s = times(out, y, y);
-            out.push(Inst::Unary(UnOp::Neg, s))
-        }
-        UnOp::Exp => y,
-        UnOp::Log => out.push(Inst::Unary(UnOp::Recip, x)),
-        UnOp::Sqrt => {
-            let half = number(out, 0.5);
-            out.push(Inst::Binary(BinOp::Div, half, y))
-        }
-        UnOp::Rsqrt => {
-            let c = number(out, -0.5);
-            let s = times(out, y, y);
-            let s = times(out, s, y);
-            times(out, s, c)
-        }
-        UnOp::Sin => out.push(Inst::Unary(UnOp::Cos, x)),
-        UnOp::Cos => {
-            let s = out.push(Inst::Unary(UnOp::Sin, x));
-            out.push(Inst::Unary(UnOp::Neg, s))
-        }
-        UnOp::Tanh => {
-            let one = number(out, 1.0);
-            let s = times(out, y, y);
-            out.push(Inst::Binary(BinOp::Sub, one, s))
-        }
-        UnOp::Erf => {
-            let c = number(out, std::f64::consts::FRAC_2_SQRT_PI);
-            let s = times(out, x, x);
-            let s = out.push(Inst::Unary(UnOp::Neg, s));
-            let e = out.push(Inst::Unary(UnOp::Exp, s));
-            times(out, e, c)
-        }
-        UnOp::Sigmoid => {
-            let one = number(out, 1.0);
-            let r = out.push(Inst::Binary(BinOp::Sub, one, y));
-            times(out, y, r)
-        }
-        UnOp::Floor | UnOp::Ceil | UnOp::Round | UnOp::Sign | UnOp::Not | UnOp::IsFinite => {
-            return None;
-        }
-    })
+fn sum(d: &mut Expr, a: Slope, b: Slope) -> Slope {
+    if a == Slope::Zero {
+        return b;
+    }
+    if b == Slope::Zero {
+        return a;
+    }
+    let (a, b) = (number(d, a), number(d, b));
+    Slope::At(d.push(Inst::Binary(BinOp::Add, a, b)))
 }
 
-fn binary(
-    out: &mut Expr,
-    op: BinOp,
-    [a, b]: [Ref; 2],
-    y: Ref,
-    [da, db]: [Option<Ref>; 2],
-) -> Option<Ref> {
-    match op {
-        BinOp::Add => sum(out, da, db),
-        BinOp::Sub => {
-            let db = db.map(|d| out.push(Inst::Unary(UnOp::Neg, d)));
-            sum(out, da, db)
+// outer * inner; the outer slope is written only if there is an inner one.
+fn chain(d: &mut Expr, inner: Slope, outer: impl FnOnce(&mut Expr) -> Slope) -> Slope {
+    if inner == Slope::Zero {
+        return Slope::Zero;
+    }
+    match (outer(d), inner) {
+        (Slope::Zero, _) | (_, Slope::Zero) => Slope::Zero,
+        (Slope::One, inner) => inner,
+        (outer, Slope::One) => outer,
+        (Slope::At(outer), Slope::At(inner)) => {
+            Slope::At(d.push(Inst::Binary(BinOp::Mul, outer, inner)))
         }
+    }
+}
+
+// The slope of `y = op(x)`.
+fn unary(d: &mut Expr, op: UnOp, x: Ref, y: Ref) -> Slope {
+    let mul = |d: &mut Expr, a, b| d.push(Inst::Binary(BinOp::Mul, a, b));
+    let slope = match op {
+        // -1
+        UnOp::Neg => constant(d, -1.0),
+        // sign x
+        UnOp::Abs => d.push(Inst::Unary(UnOp::Sign, x)),
+        // -1 / x² = -y²
+        UnOp::Recip => {
+            let square = mul(d, y, y);
+            d.push(Inst::Unary(UnOp::Neg, square))
+        }
+        // y
+        UnOp::Exp => y,
+        // 1 / x
+        UnOp::Log => d.push(Inst::Unary(UnOp::Recip, x)),
+        // 1 / 2y
+        UnOp::Sqrt => {
+            let half = constant(d, 0.5);
+            d.push(Inst::Binary(BinOp::Div, half, y))
+        }
+        // -y³ / 2
+        UnOp::Rsqrt => {
+            let square = mul(d, y, y);
+            let cube = mul(d, square, y);
+            let half = constant(d, -0.5);
+            d.push(Inst::Binary(BinOp::Mul, half, cube))
+        }
+        // cos x
+        UnOp::Sin => d.push(Inst::Unary(UnOp::Cos, x)),
+        // -sin x
+        UnOp::Cos => {
+            let sin = d.push(Inst::Unary(UnOp::Sin, x));
+            d.push(Inst::Unary(UnOp::Neg, sin))
+        }
+        // 1 - y²
+        UnOp::Tanh => {
+            let square = mul(d, y, y);
+            let one = constant(d, 1.0);
+            d.push(Inst::Binary(BinOp::Sub, one, square))
+        }
+        // 2/√π e^(-x²)
+        UnOp::Erf => {
+            let square = mul(d, x, x);
+            let minus = d.push(Inst::Unary(UnOp::Neg, square));
+            let exp = d.push(Inst::Unary(UnOp::Exp, minus));
+            let scale = constant(d, std::f64::consts::FRAC_2_SQRT_PI);
+            d.push(Inst::Binary(BinOp::Mul, scale, exp))
+        }
+        // y (1 - y)
+        UnOp::Sigmoid => {
+            let one = constant(d, 1.0);
+            let rest = d.push(Inst::Binary(BinOp::Sub, one, y));
+            d.push(Inst::Binary(BinOp::Mul, y, rest))
+        }
+        // Steps.
+        UnOp::Floor | UnOp::Ceil | UnOp::Round | UnOp::Sign | UnOp::Not | UnOp::IsFinite => {
+            return Slope::Zero;
+        }
+    };
+    Slope::At(slope)
+}
+
+// The slope of `y = op(a, b)` by one side.
+fn binary(d: &mut Expr, op: BinOp, a: Ref, b: Ref, y: Ref, side: Side) -> Slope {
+    let left = side == Side::Left;
+    let slope = match op {
+        // 1, 1
+        BinOp::Add => return Slope::One,
+        // 1, -1
+        BinOp::Sub if left => return Slope::One,
+        BinOp::Sub => constant(d, -1.0),
+        // b, a
         BinOp::Mul => {
-            let p = da.map(|d| times(out, d, b));
-            let q = db.map(|d| times(out, d, a));
-            sum(out, p, q)
+            if left {
+                b
+            } else {
+                a
+            }
         }
+        // 1 / b, -y / b
+        BinOp::Div if left => d.push(Inst::Unary(UnOp::Recip, b)),
         BinOp::Div => {
-            let p = da.map(|d| out.push(Inst::Binary(BinOp::Div, d, b)));
-            let q = db.map(|d| {
-                let t = times(out, d, y);
-                let t = out.push(Inst::Binary(BinOp::Div, t, b));
-                out.push(Inst::Unary(UnOp::Neg, t))
-            });
-            sum(out, p, q)
+            let ratio = d.push(Inst::Binary(BinOp::Div, y, b));
+            d.push(Inst::Unary(UnOp::Neg, ratio))
+        }
+        // b a^(b-1), y log a
+        BinOp::Pow if left => {
+            let one = constant(d, 1.0);
+            let less = d.push(Inst::Binary(BinOp::Sub, b, one));
+            let power = d.push(Inst::Binary(BinOp::Pow, a, less));
+            d.push(Inst::Binary(BinOp::Mul, b, power))
         }
         BinOp::Pow => {
-            let p = da.map(|d| {
-                let one = number(out, 1.0);
-                let less = out.push(Inst::Binary(BinOp::Sub, b, one));
-                let power = out.push(Inst::Binary(BinOp::Pow, a, less));
-                let t = times(out, b, power);
-                times(out, d, t)
-            });
-            let q = db.map(|d| {
-                let zero = number(out, 0.0);
-                let log = out.push(Inst::Unary(UnOp::Log, a));
-                let positive = out.push(Inst::Binary(BinOp::Lt, zero, a));
-                let log = out.push(Inst::Select(positive, log, zero));
-                let t = times(out, y, log);
-                times(out, d, t)
-            });
-            sum(out, p, q)
+            let log = d.push(Inst::Unary(UnOp::Log, a));
+            d.push(Inst::Binary(BinOp::Mul, y, log))
         }
-        BinOp::Min | BinOp::Max => {
-            if da.is_none() && db.is_none() {
-                return None;
-            }
-            let (p, q) = if op == BinOp::Min { (a, b) } else { (b, a) };
-            let first = out.push(Inst::Binary(BinOp::Le, p, q));
-            let da = da.unwrap_or_else(|| number(out, 0.0));
-            let db = db.unwrap_or_else(|| number(out, 0.0));
-            Some(out.push(Inst::Select(first, da, db)))
-        }
+        // Whether a is taken, whether b is.
+        BinOp::Min if left => d.push(Inst::Binary(BinOp::Le, a, b)),
+        BinOp::Min => d.push(Inst::Binary(BinOp::Lt, b, a)),
+        BinOp::Max if left => d.push(Inst::Binary(BinOp::Le, b, a)),
+        BinOp::Max => d.push(Inst::Binary(BinOp::Lt, a, b)),
+        // 1, -floor(a / b)
+        BinOp::Mod if left => return Slope::One,
         BinOp::Mod => {
-            let q = db.map(|d| {
-                let t = out.push(Inst::Binary(BinOp::Div, a, b));
-                let t = out.push(Inst::Unary(UnOp::Floor, t));
-                let t = times(out, d, t);
-                out.push(Inst::Unary(UnOp::Neg, t))
-            });
-            sum(out, da, q)
+            let ratio = d.push(Inst::Binary(BinOp::Div, a, b));
+            let floor = d.push(Inst::Unary(UnOp::Floor, ratio));
+            d.push(Inst::Unary(UnOp::Neg, floor))
         }
-        BinOp::Lt | BinOp::Le | BinOp::Eq | BinOp::Ne | BinOp::And | BinOp::Or => None,
-    }
+        BinOp::Lt | BinOp::Le | BinOp::Eq | BinOp::Ne | BinOp::And | BinOp::Or => {
+            return Slope::Zero;
+        }
+    };
+    Slope::At(slope)
 }
 
-fn number(out: &mut Expr, value: f64) -> Ref {
-    out.push(Inst::Const(Literal::new(value)))
-}
-
-fn times(out: &mut Expr, a: Ref, b: Ref) -> Ref {
-    let is_one =
-        |out: &Expr, r: Ref| matches!(&out.insts[r as usize], Inst::Const(l) if l.get() == 1.0);
-    if is_one(out, a) {
-        b
-    } else if is_one(out, b) {
-        a
-    } else {
-        out.push(Inst::Binary(BinOp::Mul, a, b))
-    }
-}
-
-fn sum(out: &mut Expr, a: Option<Ref>, b: Option<Ref>) -> Option<Ref> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(out.push(Inst::Binary(BinOp::Add, a, b))),
-        (one, other) => one.or(other),
-    }
-}
-
-/// Only what the result needs.
-fn prune(expr: &Expr) -> Expr {
-    let mut used = vec![false; expr.insts.len()];
-    used[expr.result as usize] = true;
-    for i in (0..expr.insts.len()).rev() {
+// Only what the result reads.
+fn pruned(e: &Expr) -> Expr {
+    let mut used = vec![false; e.insts.len()];
+    used[e.result as usize] = true;
+    for i in (0..e.insts.len()).rev() {
         if used[i] {
-            for r in operands(&expr.insts[i]) {
-                used[r as usize] = true;
-            }
+            reads(&e.insts[i]).into_iter().for_each(|r| used[r as usize] = true);
         }
     }
-    let mut new = vec![0; expr.insts.len()];
     let mut out = Expr { insts: Vec::new(), result: 0 };
-    for (i, inst) in expr.insts.iter().enumerate() {
-        if used[i] {
-            new[i] = out.push(renumbered(inst, &new));
-        }
+    let mut moved: Vec<Ref> = vec![0; e.insts.len()];
+    for i in (0..e.insts.len()).filter(|i| used[*i]) {
+        let at = |r: &Ref| moved[*r as usize];
+        let inst = match &e.insts[i] {
+            Inst::Arg(_) | Inst::Const(_) | Inst::Pos(_) | Inst::Runtime(_) => e.insts[i].clone(),
+            Inst::Unary(op, a) => Inst::Unary(*op, at(a)),
+            Inst::Binary(op, a, b) => Inst::Binary(*op, at(a), at(b)),
+            Inst::Select(a, b, c) => Inst::Select(at(a), at(b), at(c)),
+            Inst::Cast(dtype, a) => Inst::Cast(*dtype, at(a)),
+            Inst::Random(dist, stream, c) => {
+                Inst::Random(*dist, *stream, [at(&c[0]), at(&c[1]), at(&c[2])])
+            }
+        };
+        moved[i] = out.push(inst);
     }
-    out.result = new[expr.result as usize];
+    out.result = moved[e.result as usize];
     out
 }
 
-fn operands(inst: &Inst) -> Vec<Ref> {
+fn reads(inst: &Inst) -> Vec<Ref> {
     match inst {
         Inst::Arg(_) | Inst::Const(_) | Inst::Pos(_) | Inst::Runtime(_) => vec![],
         Inst::Unary(_, a) | Inst::Cast(_, a) => vec![*a],
@@ -229,48 +266,104 @@ fn operands(inst: &Inst) -> Vec<Ref> {
     }
 }
 
-fn renumbered(inst: &Inst, new: &[Ref]) -> Inst {
-    let at = |r: &Ref| new[*r as usize];
-    match inst {
-        Inst::Arg(_) | Inst::Const(_) | Inst::Pos(_) | Inst::Runtime(_) => inst.clone(),
-        Inst::Unary(op, a) => Inst::Unary(*op, at(a)),
-        Inst::Cast(dtype, a) => Inst::Cast(*dtype, at(a)),
-        Inst::Binary(op, a, b) => Inst::Binary(*op, at(a), at(b)),
-        Inst::Select(a, b, c) => Inst::Select(at(a), at(b), at(c)),
-        Inst::Random(dist, stream, c) => {
-            Inst::Random(*dist, *stream, [at(&c[0]), at(&c[1]), at(&c[2])])
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Soft-cap: 30 tanh(s / 30) + bias.
-    fn soft_cap() -> Expr {
-        let mut e = Expr::arg(0);
-        let c = e.push(Inst::Const(Literal::new(30.0)));
-        let x = e.push(Inst::Binary(BinOp::Div, 0, c));
-        let t = e.push(Inst::Unary(UnOp::Tanh, x));
-        let t = e.push(Inst::Binary(BinOp::Mul, t, c));
-        let bias = e.push(Inst::Arg(1));
-        e.result = e.push(Inst::Binary(BinOp::Add, t, bias));
-        e
+    fn value(e: &Expr, args: &[f64]) -> f64 {
+        e.eval(&|i| args[i as usize], &|_| 2.0, &|_| 0.0)
+    }
+
+    fn check(e: &Expr, args: &[f64]) {
+        for arg in 0..args.len() {
+            let h = 1e-6;
+            let near = |by: f64| {
+                let mut moved = args.to_vec();
+                moved[arg] += by;
+                value(e, &moved)
+            };
+            let want = (near(h) - near(-h)) / (2.0 * h);
+            let found = value(&d(e, arg as u32), args);
+            assert!(
+                (want - found).abs() < 1e-7 * (1.0 + want.abs()),
+                "{e:?} {arg}: {found} {want}"
+            );
+        }
     }
 
     #[test]
-    fn derivatives_agree_with_differences() {
-        let e = soft_cap();
-        let at =
-            |e: &Expr, s: f64, b: f64| e.eval(&|i| if i == 0 { s } else { b }, &|_| 0.0, &|_| 0.0);
-        for s in [-40.0, -1.0, 0.0, 3.0, 25.0] {
-            let h = 1e-5;
-            let difference = (at(&e, s + h, 0.2) - at(&e, s - h, 0.2)) / (2.0 * h);
-            assert!((at(&d(&e, 0), s, 0.2) - difference).abs() < 1e-8);
-            assert!((at(&d(&e, 1), s, 0.2) - 1.0).abs() < 1e-12);
+    fn one_argument() {
+        let smooth = [
+            UnOp::Neg,
+            UnOp::Abs,
+            UnOp::Recip,
+            UnOp::Exp,
+            UnOp::Log,
+            UnOp::Sqrt,
+            UnOp::Rsqrt,
+            UnOp::Sin,
+            UnOp::Cos,
+            UnOp::Tanh,
+            UnOp::Erf,
+            UnOp::Sigmoid,
+            UnOp::Floor,
+        ];
+        for op in smooth {
+            let mut e = Expr::arg(0);
+            e.result = e.push(Inst::Unary(op, 0));
+            check(&e, &[0.7]);
+            check(&e, &[1.9]);
         }
-        assert!(is_zero(&d(&e, 2)));
-        assert_eq!(d(&Expr::arg(0), 0), Expr::constant(1.0));
+    }
+
+    #[test]
+    fn two_arguments() {
+        let ops = [
+            BinOp::Add,
+            BinOp::Sub,
+            BinOp::Mul,
+            BinOp::Div,
+            BinOp::Pow,
+            BinOp::Min,
+            BinOp::Max,
+            BinOp::Mod,
+            BinOp::Lt,
+        ];
+        for op in ops {
+            let mut e = Expr::arg(0);
+            let b = e.push(Inst::Arg(1));
+            e.result = e.push(Inst::Binary(op, 0, b));
+            check(&e, &[0.7, 1.3]);
+            check(&e, &[2.7, 1.3]);
+        }
+    }
+
+    // 50 tanh(s / 50) + pos * c: a soft cap and a slope per head.
+    #[test]
+    fn soft_cap_with_bias() {
+        let mut e = Expr::arg(0);
+        let c = e.push(Inst::Arg(1));
+        let cap = e.push(Inst::Const(Literal::new(50.0)));
+        let ratio = e.push(Inst::Binary(BinOp::Div, 0, cap));
+        let tanh = e.push(Inst::Unary(UnOp::Tanh, ratio));
+        let capped = e.push(Inst::Binary(BinOp::Mul, cap, tanh));
+        let pos = e.push(Inst::Pos(0));
+        let bias = e.push(Inst::Binary(BinOp::Mul, pos, c));
+        e.result = e.push(Inst::Binary(BinOp::Add, capped, bias));
+        check(&e, &[20.0, 0.3]);
+        assert_eq!(d(&e, 1), Expr { insts: vec![Inst::Pos(0)], result: 0 });
+        assert!(!is_zero(&d(&e, 0)) && is_zero(&d(&e, 2)));
+    }
+
+    #[test]
+    fn branches_keep_their_own_slope() {
+        // if s < 0 then 0 else sqrt(s)
+        let mut e = Expr::arg(0);
+        let zero = e.push(Inst::Const(Literal::new(0.0)));
+        let negative = e.push(Inst::Binary(BinOp::Lt, 0, zero));
+        let root = e.push(Inst::Unary(UnOp::Sqrt, 0));
+        e.result = e.push(Inst::Select(negative, zero, root));
+        check(&e, &[4.0]);
+        assert_eq!(value(&d(&e, 0), &[-1.0]), 0.0);
     }
 }
