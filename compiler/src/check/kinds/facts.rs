@@ -58,7 +58,7 @@ fn alone(model: &Rc<LayerValue>, span: Span) -> TrainParts {
         objective: Value::None,
         compute: DType::F32,
         seq: DEFAULT_SEQ,
-        remat: Remat::None,
+        remat: Remat::Auto,
         span,
     }
 }

@@ -52,8 +52,8 @@ pub(super) fn parts(eval: &mut Eval<'_>, n: &NodeValue) -> Option<TrainParts> {
     let seq = pack_seq(&stream)?;
     let remat = match n.fields.get("remat") {
         Some(Value::Text(t)) if &**t == "per_block" => Remat::PerBlock,
-        Some(Value::Text(t)) if &**t == "auto" => Remat::Auto,
-        _ => Remat::None,
+        Some(Value::Text(t)) if &**t == "none" => Remat::None,
+        _ => Remat::Auto,
     };
     Some(TrainParts { model, optimizer, objective, compute, seq, remat, span: n.span })
 }
