@@ -17,6 +17,7 @@ pub mod types;
 pub mod units;
 pub mod value;
 pub mod views;
+pub mod words;
 
 #[cfg(test)]
 mod tests;
