@@ -5,7 +5,7 @@
 //! ones that do not fit are packed first.
 
 use crate::bug::Bug;
-use crate::graph::{Attention, Axis, Name, NodeId, Op, Runtime, Type};
+use crate::graph::{Attention, Axis, Name, NodeId, Op, Runtime, Type, scalar_grad};
 use crate::kernel::{
     Access, AttentionKernel, DType, Expr, Gemm, Kernel, Operand, RowOp, RowOpKind, Scatter,
 };
@@ -267,7 +267,7 @@ impl Level<'_, '_, '_> {
         let mut score_grads = Vec::new();
         if wants.is_some() {
             for arg in 0..=captured as u32 {
-                score_grads.push(self.slope(&of.score, arg)?);
+                score_grads.push(scalar_grad::d(&of.score, arg));
             }
         }
         for e in [&of.score, &of.mask].into_iter().chain(&score_grads) {
@@ -318,14 +318,6 @@ impl Level<'_, '_, '_> {
         let origin = self.origin(id);
         self.launch(kernel, views, params, origin, 2 * pairs * width as u64);
         Ok(())
-    }
-
-    fn slope(&self, score: &Expr, arg: u32) -> Result<Expr, Bug> {
-        match (&score.insts[score.result as usize], arg) {
-            (Inst::Arg(0), 0) => Ok(Expr::constant(1.0)),
-            (Inst::Arg(0), _) => Ok(Expr::constant(0.0)),
-            _other => Err(self.bug("the score has no derivative".into())),
-        }
     }
 
     // The types of the results in the order of the kernel's operands.

@@ -116,7 +116,7 @@ impl Level<'_, '_, '_> {
         let start = self.host_value(node.inputs[2])?;
         let start = start.ok_or_else(|| self.bug("an update's place is no host scalar".into()))?;
         let ty = graph.ty(src).clone();
-        let random = self.context.random();
+        let random = self.context.random(self.graph);
         let mut domain = Domain::new(&ty.axes, 0, ty.axes.len());
         let made = loop {
             let this = &*self;
@@ -152,7 +152,7 @@ impl Level<'_, '_, '_> {
     ) -> Result<Made, Bug> {
         let graph = self.graph;
         let axes: Vec<Axis> = rows.iter().chain(cols).cloned().collect();
-        let random = self.context.random();
+        let random = self.context.random(self.graph);
         let mut row_of: BTreeMap<NodeId, u32> = BTreeMap::new();
         for id in members {
             if matches!(graph.node(*id).op, Op::Reduce { .. }) {
@@ -256,7 +256,7 @@ impl Level<'_, '_, '_> {
         cols.sort_by_key(|a| at(a));
         middle.sort_by_key(|a| at(a));
         let axes: Vec<Axis> = outer.iter().chain(&middle).chain(&cols).cloned().collect();
-        let random = self.context.random();
+        let random = self.context.random(self.graph);
         let mut before = Vec::new();
         let mut homes = BTreeMap::new();
         for id in members {

@@ -22,7 +22,7 @@ mod tests;
 use indexmap::IndexMap;
 
 use crate::bug::Bug;
-use crate::graph::{Graph, Name, Role, Runtime, Type};
+use crate::graph::{Graph, Name, Op, Role, Runtime, Type};
 use crate::kernel::{DType, Kernel};
 use crate::plan::{Advance, Buffer, Class, Io, Place, Plan, Target, View, memory, verify};
 use crate::scalar::{BinOp, Expr, Inst, Literal, UnOp};
@@ -189,8 +189,11 @@ impl Context<'_> {
         self.host(Expr { insts: vec![Inst::Runtime(what)], result: 0 })
     }
 
-    /// The seed's low and high 32 bits, as signed integers of the same bits, and the step.
-    pub(crate) fn random(&mut self) -> [u32; 3] {
+    /// The seed's low and high 32 bits, as signed integers of the same bits, and the step; nothing if the graph draws nothing.
+    pub(crate) fn random(&mut self, graph: &Graph) -> [u32; 3] {
+        if !graph.nodes.iter().any(|n| matches!(n.op, Op::Random(..))) {
+            return [0; 3];
+        }
         let half = |high: bool| {
             let mut e = Expr { insts: Vec::new(), result: 0 };
             let seed = e.push(Inst::Runtime(Runtime::Seed));

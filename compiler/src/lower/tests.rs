@@ -3,6 +3,7 @@
 //! Every test builds a graph, fills its inputs, and compares the executed plan with the interpreted graph.
 
 mod blocks;
+mod programs;
 mod random;
 mod scans;
 mod shapes;
@@ -12,7 +13,7 @@ use indexmap::IndexMap;
 use super::lower;
 use crate::graph::build::Builder;
 use crate::graph::interp::{Tensor, interpret};
-use crate::graph::{Axis, DType, Graph, Name, NodeId, Role, Runtime, Type, verify};
+use crate::graph::{Axis, DType, Graph, InputDecl, Name, NodeId, Role, Runtime, Type, verify};
 use crate::plan::interp::{decode, encode, execute};
 use crate::plan::{Plan, Step, Target, print};
 
@@ -73,14 +74,18 @@ fn runtime(what: Runtime) -> f64 {
 
 // Integers of inputs are below `limit`. Gives the plan for looking at.
 fn same_below(graph: &Graph, limit: usize) -> Plan {
-    verify::verify(graph).unwrap_or_else(|b| panic!("{b}"));
     let mut dice = Dice(graph.nodes.len() as u64);
-    let inputs: IndexMap<Name, Tensor> =
-        graph.inputs.iter().map(|i| (i.name.clone(), dice.tensor(&i.ty, limit))).collect();
-    let wanted = interpret(graph, &inputs, &runtime).unwrap_or_else(|b| panic!("{b}"));
+    let fill = |i: &InputDecl| (i.name.clone(), dice.tensor(&i.ty, limit));
+    let inputs = graph.inputs.iter().map(fill).collect();
+    same_with(graph, &inputs)
+}
+
+fn same_with(graph: &Graph, inputs: &IndexMap<Name, Tensor>) -> Plan {
+    verify::verify(graph).unwrap_or_else(|b| panic!("{b}"));
+    let wanted = interpret(graph, inputs, &runtime).unwrap_or_else(|b| panic!("{b}"));
     let plan = lower(graph, &Target::cpu()).unwrap_or_else(|b| panic!("{b}"));
     let mut store: IndexMap<Name, Vec<u8>> = IndexMap::new();
-    for (name, t) in &inputs {
+    for (name, t) in inputs {
         let size = t.ty.dtype.bytes();
         let mut bytes = vec![0; t.ty.bytes()];
         for (place, x) in bytes.chunks_mut(size).zip(&t.data) {

@@ -6,7 +6,7 @@ use crate::graph::{Axis, BinOp, DType, Name, NodeId, Op, ReduceOp, Role, UnOp};
 
 #[test]
 fn random_graphs() {
-    for seed in 0..400 {
+    for seed in 0..300 {
         let mut dice = Dice(seed * 7919 + 1);
         same(&graph(&mut dice));
     }
@@ -112,7 +112,9 @@ fn step(b: &mut Builder, dice: &mut Dice, x: NodeId, all: &[NodeId]) -> Option<N
             b.cumsum(x, &name, dice.below(2) == 0).ok()?
         }
         9 => {
-            let name = pick(dice, &axes)?;
+            // Of an input, whose values differ: what is computed may have ties but for rounding.
+            let x = all[dice.below(5)];
+            let name = pick(dice, &b.ty(x).axes.clone())?;
             let k = b.topk(x, &name, 1).ok()?;
             b.binary(BinOp::Mul, k, x).ok()?
         }

@@ -1,0 +1,78 @@
+//! Whole programs: a training step of a small llama, its evaluation, decoding and initialisation.
+
+use indexmap::IndexMap;
+
+use super::{Dice, launches, same_with};
+use crate::check::eval::Eval;
+use crate::check::kinds;
+use crate::graph::interp::Tensor;
+use crate::graph::{DType, Graph, Name, Role};
+use crate::plan::print::print;
+use crate::world::Texts;
+
+const TINY: &str = r#"
+use std.models { llama }
+data tales = stories(count = 10, seed = 7) |> holdout(valid = 10%)
+tokenizer bpe { corpus = tales.train, vocab = 300 }
+train quick {
+  model = llama(layers = 3, d = 8, heads = 2, ff = 12, vocab = bpe.vocab)
+  data = tales |> encode(bpe) |> pack(seq = 6)
+  optimizer = adamw(lr = cosine(peak = 1e-2), clip = 1.0)
+  batch = 24 tokens
+  budget = 10 steps
+}
+"#;
+
+fn fill(graph: &Graph) -> IndexMap<Name, Tensor> {
+    let mut dice = Dice(11);
+    let fill = |i: &crate::graph::InputDecl| {
+        let mut t = dice.tensor(&i.ty, 300);
+        for x in &mut t.data {
+            match (i.role, i.ty.dtype) {
+                (Role::Data, DType::F32) => *x = f64::from(*x > -0.5),
+                (Role::State, _) => *x = f64::from((*x * *x * 0.01) as f32),
+                (Role::Weight, _) => *x = f64::from((*x * 0.3) as f32),
+                (_, _) => {}
+            }
+        }
+        (i.name.clone(), t)
+    };
+    graph.inputs.iter().map(fill).collect()
+}
+
+#[test]
+fn a_training_step() {
+    let world = Texts { files: vec![("a.cs336".into(), TINY.into())] };
+    let mut eval = Eval::new(&world);
+    eval.load_main("a.cs336", &[]);
+    kinds::check_nodes(&mut eval);
+    let parts = kinds::train_parts(&mut eval, "quick").expect("a train");
+    for micro in [1, 2] {
+        let step = eval.step_graph(&parts, 2, micro).expect("a graph");
+        let graph = step.graph;
+        let plan = same_with(&graph, &fill(&graph));
+        if std::env::var("SHOW").is_ok() {
+            eprintln!("{}\n{}", crate::graph::print::print(&graph), print(&plan));
+        }
+        assert!(launches(&plan.steps) < 120, "{}", print(&plan));
+    }
+}
+
+#[test]
+fn evaluation_decoding_and_initialisation() {
+    let world = Texts { files: vec![("a.cs336".into(), TINY.into())] };
+    let mut eval = Eval::new(&world);
+    eval.load_main("a.cs336", &[]);
+    kinds::check_nodes(&mut eval);
+    let parts = kinds::train_parts(&mut eval, "quick").expect("a train");
+    let held_out = eval.eval_graph(&parts, 2).expect("a graph");
+    same_with(&held_out, &fill(&held_out));
+    for n in [4, 1] {
+        let (decode, _) = eval.decode_graph(&parts, n, 8).expect("a graph");
+        same_with(&decode, &fill(&decode));
+    }
+    let views = eval.weight_views(&parts).expect("weights");
+    let step = eval.step_graph(&parts, 2, 1).expect("a graph");
+    let init = eval.init_graph(&parts, &views, &step.states).expect("a graph");
+    same_with(&init, &fill(&init));
+}
