@@ -305,8 +305,18 @@ impl<'a> Body<'a> {
                 }
             }
             Op::Expand | Op::Stop | Op::Collective(_) => self.node(x(0), &at(0)?, guards)?,
-            // The order of axes stays, and so do the indices.
-            Op::Rename(_) => self.node(x(0), index, guards)?,
+            Op::Rename(names) => {
+                let of_input = graph.ty(x(0));
+                let new = |a: &Name| {
+                    names.iter().find(|(old, _)| old == a).map_or(a, |(_, new)| new).clone()
+                };
+                let inner = of_input
+                    .axes
+                    .iter()
+                    .map(|a| axis_index(ty, index, &new(&a.name)))
+                    .collect::<Result<Vec<_>, _>>()?;
+                self.node(x(0), &inner, guards)?
+            }
             Op::Split { axis, into } => {
                 let parts = into
                     .iter()

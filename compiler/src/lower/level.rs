@@ -153,7 +153,7 @@ impl Level<'_, '_, '_> {
         };
         for c in 0..scan.carries {
             let start = graph.node(id).inputs[c];
-            let ty = scan.body.inputs[c].ty.clone();
+            let ty = graph.ty(start).clone();
             let home = Home::Stored(self.fresh(start, &ty, class));
             self.homes[start.0 as usize] = home.clone();
             for part in self.parts(id, c) {

@@ -30,7 +30,8 @@ use crate::scalar::{BinOp, Expr, Inst, Literal, UnOp};
 /// The plan of a graph.
 pub fn lower(graph: &Graph, target: &Target) -> Result<Plan, Bug> {
     let host = vec![false; graph.inputs.len()];
-    let graph = prepare::prepare(graph, &host)?;
+    let declared = graph;
+    let graph = prepare::prepare(declared, &host, &prepare::column_axes(declared))?;
     let mut context = Context {
         target,
         buffers: Vec::new(),
@@ -55,12 +56,12 @@ pub fn lower(graph: &Graph, target: &Target) -> Result<Plan, Bug> {
         })
         .collect();
     let mut places = Vec::new();
-    for o in &graph.outputs {
+    for o in &declared.outputs {
         let given = o.into.and_then(|i| inputs.get(i as usize));
         places.push(match given {
             Some(level::Given::Stored(stored)) => stored.clone(),
             Some(level::Given::Host(_)) | None => {
-                context.external(&o.name, graph.ty(o.node), Class::Outputs, Io::Output)
+                context.external(&o.name, declared.ty(o.node), Class::Outputs, Io::Output)
             }
         });
     }

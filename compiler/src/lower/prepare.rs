@@ -8,9 +8,11 @@
 //! - the operands of an attention gradient have all axes of their independent problems;
 //! - every output, and every start of a scan's carry, is a node computed for that place alone: where it was not, a *copy*
 //!   (a `Cast` to the same dtype) stands before it;
-//! - adding a stacked result of a scan to an input happens inside the scan, layer by layer.
+//! - adding a stacked result of a scan to an input happens inside the scan, layer by layer;
+//! - axes stand in the order in which values are best stored: those of the batch's columns first (a row per token), and a value
+//!   shaped like a weight as the weight is, so that its gradient and its update run over memory in one order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::bug::Bug;
 use crate::graph::{
@@ -18,8 +20,12 @@ use crate::graph::{
     Role, Scan, Type, UnOp,
 };
 
-/// See the module. `host` says which inputs are host scalars.
-pub(crate) fn prepare(graph: &Graph, host: &[bool]) -> Result<Graph, Bug> {
+/// See the module. `host` says which inputs are host scalars; `columns` are the axes of the batch's columns.
+pub(crate) fn prepare(
+    graph: &Graph,
+    host: &[bool],
+    columns: &BTreeSet<Name>,
+) -> Result<Graph, Bug> {
     let sunk = sink_sums(graph);
     let graph = sunk.as_ref().unwrap_or(graph);
     let live = live(graph);
@@ -31,6 +37,7 @@ pub(crate) fn prepare(graph: &Graph, host: &[bool]) -> Result<Graph, Bug> {
         host: host.to_vec(),
         parts: BTreeMap::new(),
         at: NodeId(0),
+        columns,
     };
     for id in graph.ids() {
         if live[id.0 as usize] {
@@ -40,7 +47,52 @@ pub(crate) fn prepare(graph: &Graph, host: &[bool]) -> Result<Graph, Bug> {
         }
     }
     p.outputs();
+    arrange(&mut p.out, columns);
     Ok(p.out)
+}
+
+/// The axes of the batch's columns, and what they are renamed to.
+pub(crate) fn column_axes(graph: &Graph) -> BTreeSet<Name> {
+    let data = graph.inputs.iter().filter(|i| i.role == Role::Data);
+    let mut columns: BTreeSet<Name> =
+        data.flat_map(|i| &i.ty.axes).map(|a| a.name.clone()).collect();
+    // Each round follows one more renaming.
+    loop {
+        let known = columns.len();
+        follow_renames(graph, &mut columns);
+        if columns.len() == known {
+            return columns;
+        }
+    }
+}
+
+fn follow_renames(graph: &Graph, columns: &mut BTreeSet<Name>) {
+    for n in &graph.nodes {
+        match &n.op {
+            Op::Rename(names) => {
+                let new = names.iter().filter(|(old, _)| columns.contains(old));
+                let new: Vec<Name> = new.map(|(_, new)| new.clone()).collect();
+                columns.extend(new);
+            }
+            Op::Scan(scan) => follow_renames(&scan.body, columns),
+            _other => {}
+        }
+    }
+}
+
+// Puts axes into storage order.
+fn arrange(graph: &mut Graph, columns: &BTreeSet<Name>) {
+    let shapes: Vec<Vec<Axis>> = graph.inputs.iter().map(|i| i.ty.axes.clone()).collect();
+    for n in graph.nodes.iter_mut().filter(|n| !matches!(n.op, Op::Input(_))) {
+        let axes = &mut n.ty.axes;
+        if axes.iter().any(|a| columns.contains(&a.name)) {
+            axes.sort_by_key(|a| !columns.contains(&a.name));
+        } else if let Some(shape) =
+            shapes.iter().find(|s| s.len() == axes.len() && axes.iter().all(|a| s.contains(a)))
+        {
+            *axes = shape.clone();
+        }
+    }
 }
 
 /// True for a node that only copies its input.
@@ -131,6 +183,7 @@ struct Prepare<'a> {
     // Replacements of results of multi-result nodes, by the new node and the result.
     parts: BTreeMap<(NodeId, u32), NodeId>,
     at: NodeId,
+    columns: &'a BTreeSet<Name>,
 }
 
 impl Prepare<'_> {
@@ -323,7 +376,7 @@ impl Prepare<'_> {
             .enumerate()
             .map(|(i, x)| i >= first_captured && host[x.0 as usize])
             .collect();
-        let body = prepare(&scan.body, &inner)?;
+        let body = prepare(&scan.body, &inner, self.columns)?;
         let mut inputs = inputs.to_vec();
         for start in &mut inputs[..scan.carries] {
             *start = self.copy(*start);
