@@ -213,13 +213,17 @@ impl Level<'_, '_, '_> {
         let ty = |i: usize| graph.ty(node.inputs[i]).clone();
         let (q, k, v) = (ty(0), ty(1), ty(2));
         let captured = node.inputs.len() - 3 - if wants.is_some() { 3 } else { 0 };
-        let rows = of.rows(&q, &k);
+        // An axis of size 1 is no loop, unless its coordinate is asked for.
+        let real = |a: &Axis| a.size > 1 || of.pos.contains(&a.name);
+        let mut rows = of.rows(&q, &k);
+        rows.retain(real);
         let batch = prepare::problem_axes(&rows, &k, &v);
         let queries: Vec<Axis> = rows.iter().filter(|a| !batch.contains(a)).cloned().collect();
         let values: Vec<Axis> = v
             .axes
             .iter()
-            .filter(|a| a.name != of.key && rows.iter().all(|r| r.name != a.name))
+            .filter(|a| a.size > 1 && a.name != of.key)
+            .filter(|a| rows.iter().all(|r| r.name != a.name))
             .cloned()
             .collect();
         let size = |t: &Type, name: &Name| t.size(name).unwrap_or(1);

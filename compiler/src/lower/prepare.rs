@@ -87,11 +87,28 @@ fn arrange(graph: &mut Graph, columns: &BTreeSet<Name>) {
         let axes = &mut n.ty.axes;
         if axes.iter().any(|a| columns.contains(&a.name)) {
             axes.sort_by_key(|a| !columns.contains(&a.name));
-        } else if let Some(shape) =
-            shapes.iter().find(|s| s.len() == axes.len() && axes.iter().all(|a| s.contains(a)))
+        } else if !shapes.contains(axes)
+            && let Some(shape) =
+                shapes.iter().find(|s| s.len() == axes.len() && axes.iter().all(|a| s.contains(a)))
         {
             *axes = shape.clone();
         }
+    }
+    // Merged axes lie behind each other, so that merging is no copy.
+    for id in graph.ids().rev() {
+        let n = graph.node(id);
+        let Op::Merge { axes: parts, .. } = &n.op else { continue };
+        let (x, parts) = (n.inputs[0], parts.clone());
+        if matches!(graph.node(x).op, Op::Input(_)) {
+            continue;
+        }
+        let axes = &mut graph.nodes[x.0 as usize].ty.axes;
+        let merged: Vec<Axis> =
+            parts.iter().filter_map(|p| axes.iter().find(|a| a.name == *p).cloned()).collect();
+        let last = axes.iter().rposition(|a| parts.contains(&a.name)).unwrap_or(0);
+        let before = axes[..=last].iter().filter(|a| !parts.contains(&a.name)).cloned();
+        let after = axes[last + 1..].iter().cloned();
+        *axes = before.chain(merged).chain(after).collect();
     }
 }
 
@@ -247,6 +264,16 @@ impl Prepare<'_> {
                 self.attention_grad(Op::AttentionGrad { of, wants }, inputs, &lacking, n.ty)
             }
             Op::Scan(scan) => self.scan(scan, &inputs, n.ty)?,
+            Op::ScatterAdd { axis } if self.is_one_hot(inputs[1], axis, &n.ty) => {
+                self.one_hot(&inputs, axis, n.ty)
+            }
+            // Only another order of axes, which is the better one to store them in: somebody asked for it.
+            Op::Expand if self.out.ty(inputs[0]).axes.len() == n.ty.axes.len() => {
+                if !matches!(self.out.node(inputs[0]).op, Op::Input(_)) {
+                    self.out.nodes[inputs[0].0 as usize].ty.axes = n.ty.axes;
+                }
+                inputs[0]
+            }
             Op::Const(_)
             | Op::Pos
             | Op::Input(_)
@@ -338,6 +365,25 @@ impl Prepare<'_> {
         let op = Op::Gather { axis: axis.clone() };
         let read = self.raw(op, vec![src, index], Type::new(ty.dtype, axes));
         self.raw(Op::Select, vec![inside, read, dst], ty)
+    }
+
+    // Whether a scatter sums nothing: every axis of the index is an axis of the result.
+    fn is_one_hot(&self, index: NodeId, axis: &Name, ty: &Type) -> bool {
+        let index = self.out.ty(index);
+        index.axes.iter().all(|a| a.name != *axis && ty.find(&a.name).is_some())
+    }
+
+    // y where the coordinate is the index, else 0.
+    fn one_hot(&mut self, inputs: &[NodeId], axis: &Name, ty: Type) -> NodeId {
+        let (y, index) = (inputs[0], inputs[1]);
+        let at = Axis { name: axis.clone(), size: ty.size(axis).unwrap_or(1) };
+        let pos = self.raw(Op::Pos, vec![], Type::new(DType::I32, vec![at.clone()]));
+        let mut axes = self.out.ty(index).axes.clone();
+        axes.push(at);
+        let equal = Op::Binary(BinOp::Eq);
+        let here = self.raw(equal, vec![index, pos], Type::new(DType::Bool, axes));
+        let zero = self.constant(0.0, ty.dtype);
+        self.raw(Op::Select, vec![here, y, zero], ty)
     }
 
     // Operands are given the axes that they lack; the gradients are summed over them.
