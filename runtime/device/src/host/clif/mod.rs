@@ -1,0 +1,171 @@
+//! Fused loops as Cranelift functions: [`Loop`] and [`ColReduce`] to CLIF. Pure: no machine, no memory, so the text can be
+//! looked at in tests.
+//!
+//! # The function
+//! `(operands, params, first, last, low, high)`, all i64, no result. `operands` points at one address per operand (the constant and
+//! dynamic offsets already added) and then one address of 64 harmless bytes, read where a guard fails; `params` at 4
+//! bytes per parameter. For a Loop, rows `first..last` of the flattened row space are done, and of the first column axis the
+//! coordinates `low..high`. For a ColReduce, `first..last` of the flattened reduced space are reduced for outer index `low`
+//! into partial results at address `high`: one 4-byte number per result and column, results outermost.
+//!
+//! # Lanes
+//! The innermost column axis runs in vectors of four f32, several at a time where the body is small; each vector has its own
+//! accumulators, which are combined at the end in a fixed order. So the order of a sum is a fact of the kernel.
+
+mod body;
+mod col_reduce;
+mod lanes;
+mod math;
+mod rows;
+#[cfg(test)]
+mod tests;
+
+use cranelift_codegen::ir::{AbiParam, FuncRef, Function, Signature, types};
+use cranelift_codegen::isa::{CallConv, TargetFrontendConfig};
+use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
+use cs336_compiler::kernel::{ColReduce, Inst, Loop, Stage};
+use cs336_compiler::scalar::{BinOp, UnOp};
+
+pub(crate) use lanes::Kind;
+
+/// What a fused body may call: functions that the host computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extern {
+    /// `(f32) -> f32`, for large arguments.
+    Sin,
+    /// `(f32) -> f32`, for large arguments.
+    Cos,
+    /// `(f32, f32) -> f32`
+    Pow,
+    /// `(i32, i32) -> i32`, floor modulus.
+    Mod,
+    /// `(seed low, seed high, stream i64, c0, c1, c2, step) -> f32`
+    Uniform,
+    /// As `Uniform`.
+    Normal,
+}
+
+impl Extern {
+    /// All of them.
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Sin, Self::Cos, Self::Pow, Self::Mod, Self::Uniform, Self::Normal];
+
+    /// The symbol.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Sin => "cs336_sin",
+            Self::Cos => "cs336_cos",
+            Self::Pow => "cs336_pow",
+            Self::Mod => "cs336_mod",
+            Self::Uniform => "cs336_uniform",
+            Self::Normal => "cs336_normal",
+        }
+    }
+
+    /// The types.
+    pub(crate) fn signature(self, convention: CallConv) -> Signature {
+        let (params, result): (&[_], _) = match self {
+            Self::Sin | Self::Cos => (&[types::F32], types::F32),
+            Self::Pow => (&[types::F32, types::F32], types::F32),
+            Self::Mod => (&[types::I32, types::I32], types::I32),
+            Self::Uniform | Self::Normal => (
+                &[
+                    types::I32,
+                    types::I32,
+                    types::I64,
+                    types::I32,
+                    types::I32,
+                    types::I32,
+                    types::I32,
+                ],
+                types::F32,
+            ),
+        };
+        let mut s = Signature::new(convention);
+        s.params.extend(params.iter().map(|t| AbiParam::new(*t)));
+        s.returns.push(AbiParam::new(result));
+        s
+    }
+}
+
+/// What the emitter must know of the machine.
+pub(crate) struct Target<'a> {
+    /// How functions are called.
+    pub(crate) config: TargetFrontendConfig,
+    /// Makes an external function known to the one being written.
+    pub(crate) import: &'a mut dyn FnMut(&mut Function, Extern) -> FuncRef,
+}
+
+/// The signature that all fused functions have.
+pub(crate) fn signature(convention: CallConv) -> Signature {
+    let mut s = Signature::new(convention);
+    s.params.extend([AbiParam::new(types::I64); 6]);
+    s
+}
+
+/// A Loop as a function.
+pub(crate) fn emit_loop(kernel: &Loop, function: &mut Function, target: &mut Target<'_>) {
+    with_builder(function, target, |b, calls| rows::emit(kernel, b, calls));
+}
+
+/// A ColReduce as a function, with what each result is (f32 or i32).
+pub(crate) fn emit_col_reduce(
+    kernel: &ColReduce,
+    function: &mut Function,
+    target: &mut Target<'_>,
+) -> Vec<Kind> {
+    with_builder(function, target, |b, calls| col_reduce::emit(kernel, b, calls))
+}
+
+fn with_builder<T>(
+    function: &mut Function,
+    target: &mut Target<'_>,
+    emit: impl FnOnce(&mut FunctionBuilder<'_>, &dyn Fn(Extern) -> FuncRef) -> T,
+) -> T {
+    function.signature = signature(target.config.default_call_conv);
+    let refs = Extern::ALL.map(|call| (target.import)(function, call));
+    let calls = move |call: Extern| {
+        let at = Extern::ALL.iter().position(|c| *c == call).unwrap_or(0);
+        refs[at]
+    };
+    let mut context = FunctionBuilderContext::new();
+    let mut b = FunctionBuilder::new(function, &mut context);
+    let result = emit(&mut b, &calls);
+    b.seal_all_blocks();
+    b.finalize(target.config);
+    result
+}
+
+/// About how many machine instructions a body is, to choose how often it is repeated and whether it is worth threads.
+pub(crate) fn weight(insts: &[Inst]) -> usize {
+    insts.iter().map(inst_weight).sum()
+}
+
+/// [`weight`] of all stages.
+pub(crate) fn stages_weight(stages: &[Stage]) -> usize {
+    stages.iter().map(|s| weight(&s.insts) + s.effects.len()).sum()
+}
+
+fn inst_weight(inst: &Inst) -> usize {
+    match inst {
+        Inst::Load { indirect, guards, .. } => 1 + 8 * indirect.len() + 8 * guards.len(),
+        Inst::Coord(_) | Inst::Param(..) | Inst::Row(_) | Inst::Const(..) => 0,
+        Inst::Unary(op, _) => match op {
+            UnOp::Neg | UnOp::Abs | UnOp::Floor | UnOp::Ceil | UnOp::Round => 1,
+            UnOp::Not | UnOp::IsFinite | UnOp::Sign => 2,
+            UnOp::Recip | UnOp::Sqrt | UnOp::Rsqrt => 4,
+            UnOp::Exp | UnOp::Sigmoid => 20,
+            UnOp::Log | UnOp::Tanh | UnOp::Erf => 30,
+            UnOp::Sin | UnOp::Cos => 40,
+        },
+        Inst::Binary(op, ..) => match op {
+            BinOp::Pow => 200,
+            BinOp::Mod | BinOp::Div | BinOp::Min | BinOp::Max => 4,
+            BinOp::Add | BinOp::Sub | BinOp::Mul | BinOp::Lt | BinOp::Le => 1,
+            BinOp::Eq | BinOp::Ne | BinOp::And | BinOp::Or => 1,
+        },
+        Inst::Select(..) => 1,
+        Inst::Cast(..) => 4,
+        Inst::Random { .. } => 200,
+    }
+}
