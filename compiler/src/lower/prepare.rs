@@ -26,8 +26,7 @@ pub(crate) fn prepare(
     host: &[bool],
     columns: &BTreeSet<Name>,
 ) -> Result<Graph, Bug> {
-    let sunk = sink_sums(graph);
-    let graph = sunk.as_ref().unwrap_or(graph);
+    let graph = &sink_sums(inputs_first(graph));
     let live = live(graph);
     let mut p = Prepare {
         from: graph,
@@ -483,12 +482,11 @@ fn owns_its_place(graph: &Graph, id: NodeId, host: &[bool]) -> bool {
 
 // `output = input + stacked(scan)`, the stacked result used nowhere else: the scan reads the input slice by slice and stacks
 // the sum. So a gradient of stacked weights is added into its sum without existing as a whole.
-fn sink_sums(graph: &Graph) -> Option<Graph> {
-    let live = live(graph);
-    let uses = uses(graph, &live);
+fn sink_sums(graph: Graph) -> Graph {
+    let live = live(&graph);
+    let uses = uses(&graph, &live);
     let mut out = graph.clone();
-    let mut changed = false;
-    for o in &graph.outputs {
+    for (place, o) in graph.outputs.iter().enumerate() {
         let n = graph.node(o.node);
         if n.op != Op::Binary(BinOp::Add) || n.ty.dtype != DType::F32 {
             continue;
@@ -496,11 +494,14 @@ fn sink_sums(graph: &Graph) -> Option<Graph> {
         for (kept, part) in [(n.inputs[0], n.inputs[1]), (n.inputs[1], n.inputs[0])] {
             let (k, p) = (graph.node(kept), graph.node(part));
             let (Op::Input(_), Op::Part(i)) = (&k.op, &p.op) else { continue };
-            let same = k.ty == p.ty && n.ty == p.ty && k.ty.dtype == DType::F32;
+            let same = |a: &Type, b: &Type| {
+                a.dtype == b.dtype
+                    && a.axes.len() == b.axes.len()
+                    && a.axes.iter().all(|x| b.axes.contains(x))
+            };
             let alone = uses[kept.0 as usize] == 1 && uses[part.0 as usize] == 1;
             let at = p.inputs[0];
-            // The input must be known where the scan stands.
-            if !same || !alone || kept >= at {
+            if !same(&k.ty, &p.ty) || !alone {
                 continue;
             }
             let Op::Scan(scan) = out.node(at).op.clone() else { continue };
@@ -511,11 +512,11 @@ fn sink_sums(graph: &Graph) -> Option<Graph> {
             let mut scan = *scan;
             let mut slice = k.ty.clone();
             slice.axes.retain(|a| a.name != scan.axis.name);
-            let place = scan.carries + scan.scanned;
-            insert_input(&mut scan.body, place, slice.clone());
+            let slot = scan.carries + scan.scanned;
+            insert_input(&mut scan.body, slot, slice.clone());
             scan.scanned += 1;
             let new = scan.body.push(Node {
-                op: Op::Input(place as u32),
+                op: Op::Input(slot as u32),
                 inputs: vec![],
                 ty: slice.clone(),
                 span: None,
@@ -531,15 +532,37 @@ fn sink_sums(graph: &Graph) -> Option<Graph> {
             });
             scan.body.outputs[i].node = sum;
             let node = &mut out.nodes[at.0 as usize];
-            node.inputs.insert(place, kept);
+            node.inputs.insert(slot, kept);
             node.op = Op::Scan(Box::new(scan));
-            let place = out.outputs.iter().position(|x| x.name == o.name && x.node == o.node)?;
             out.outputs[place].node = part;
-            changed = true;
             break;
         }
     }
-    changed.then_some(out)
+    out
+}
+
+// The same graph with its inputs in front: whatever reads them may then be moved up.
+fn inputs_first(graph: &Graph) -> Graph {
+    let is_input = |id: &NodeId| matches!(graph.node(*id).op, Op::Input(_));
+    let mut order: Vec<NodeId> = graph.ids().collect();
+    order.sort_by_key(|id| !is_input(id));
+    let mut to = vec![NodeId(0); order.len()];
+    for (new, old) in order.iter().enumerate() {
+        to[old.0 as usize] = NodeId(new as u32);
+    }
+    let moved = |id: &NodeId| {
+        let n = graph.node(*id);
+        Node { inputs: n.inputs.iter().map(|x| to[x.0 as usize]).collect(), ..n.clone() }
+    };
+    Graph {
+        nodes: order.iter().map(moved).collect(),
+        inputs: graph.inputs.clone(),
+        outputs: graph
+            .outputs
+            .iter()
+            .map(|o| OutputDecl { node: to[o.node.0 as usize], ..o.clone() })
+            .collect(),
+    }
 }
 
 // Makes room for an input at a position; the inputs from there on move up by one.

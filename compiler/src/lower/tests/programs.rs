@@ -40,22 +40,45 @@ fn fill(graph: &Graph) -> IndexMap<Name, Tensor> {
     graph.inputs.iter().map(fill).collect()
 }
 
-#[test]
-fn a_training_step() {
-    let world = Texts { files: vec![("a.cs336".into(), TINY.into())] };
+fn step(text: &str, slack: f64) {
+    let world = Texts { files: vec![("a.cs336".into(), text.into())] };
     let mut eval = Eval::new(&world);
     eval.load_main("a.cs336", &[]);
     kinds::check_nodes(&mut eval);
+    let problems: String =
+        eval.problems.iter().map(|p| format!("{} {}\n", p.code, p.message)).collect();
+    assert!(!eval.problems.has_errors(), "{text}\n{problems}");
     let parts = kinds::train_parts(&mut eval, "quick").expect("a train");
     for micro in [1, 2] {
         let step = eval.step_graph(&parts, 2, micro).expect("a graph");
         let graph = step.graph;
-        let plan = same_with(&graph, &fill(&graph));
+        let plan = same_with(&graph, &fill(&graph), slack);
         if std::env::var("SHOW").is_ok() {
             eprintln!("{}\n{}", crate::graph::print::print(&graph), print(&plan));
         }
-        assert!(launches(&plan.steps) < 120, "{}", print(&plan));
+        assert!(launches(&plan.steps) < 200, "{}", print(&plan));
     }
+}
+
+#[test]
+fn training_steps() {
+    step(TINY, 1e-5);
+}
+
+#[test]
+fn training_steps_of_other_programs() {
+    let with = |a: &str, b: &str| TINY.replace(a, b);
+    let adamw = "adamw(lr = cosine(peak = 1e-2), clip = 1.0)";
+    let llama = "llama(layers = 3, d = 8, heads = 2, ff = 12, vocab = bpe.vocab)";
+    let gpt2 = "gpt2(layers = 2, d = 8, heads = 2, vocab = bpe.vocab, ctx = 6, drop = 10%)";
+    step(&with("vocab = bpe.vocab)", "vocab = bpe.vocab, tied = true)"), 1e-5);
+    step(&with("heads = 2", "heads = 4, kv = 2"), 1e-5);
+    step(&with(adamw, "sgd(lr = constant(1e-2), momentum = 0.9)"), 1e-5);
+    step(&with(adamw, "lion(lr = constant(1e-2))"), 1e-5);
+    let muon = "if .role == matrix then muon(lr = constant(1e-2)) else sgd(lr = constant(1e-2))";
+    step(&with(adamw, muon), 1e-3);
+    step(&with(llama, gpt2).replace("{ llama }", "{ gpt2 }"), 1e-5);
+    step(&with("  budget", "  precision = bf16\n  budget"), 3e-2);
 }
 
 #[test]
@@ -66,13 +89,13 @@ fn evaluation_decoding_and_initialisation() {
     kinds::check_nodes(&mut eval);
     let parts = kinds::train_parts(&mut eval, "quick").expect("a train");
     let held_out = eval.eval_graph(&parts, 2).expect("a graph");
-    same_with(&held_out, &fill(&held_out));
+    same_with(&held_out, &fill(&held_out), 1e-5);
     for n in [4, 1] {
         let (decode, _) = eval.decode_graph(&parts, n, 8).expect("a graph");
-        same_with(&decode, &fill(&decode));
+        same_with(&decode, &fill(&decode), 1e-5);
     }
     let views = eval.weight_views(&parts).expect("weights");
     let step = eval.step_graph(&parts, 2, 1).expect("a graph");
     let init = eval.init_graph(&parts, &views, &step.states).expect("a graph");
-    same_with(&init, &fill(&init));
+    same_with(&init, &fill(&init), 1e-5);
 }
