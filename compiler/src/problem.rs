@@ -125,6 +125,11 @@ impl Problems {
         }
     }
 
+    /// Keeps only what `earlier` does not have.
+    pub fn retain_new(&mut self, earlier: &Problems) {
+        self.list.retain(|p| !earlier.list.contains(p));
+    }
+
     /// True if any problem is an error.
     pub fn has_errors(&self) -> bool {
         self.list.iter().any(|p| p.severity == Severity::Error)

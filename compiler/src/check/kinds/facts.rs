@@ -156,6 +156,14 @@ pub(super) fn member(eval: &mut Eval<'_>, n: &Rc<NodeValue>, name: &ast::Ident) 
             field @ ("tokens" | "steps" | "flops" | "params" | "memory" | "time" | "predicted_mfu"
             | "bubble" | "bytes_sent"),
         ) => train_fact(eval, n, field, later(field)),
+        ("sweep", field @ ("points" | "flops")) => match super::sweep::sweep(eval, n) {
+            Some(s) if field == "points" => quantity(s.count() as f64, Unit::none()),
+            Some(s) => match super::sweep::flops(&s) {
+                Some(flops) => quantity(flops, Unit::base("FLOPs")),
+                None => later(field),
+            },
+            None => Value::Error,
+        },
         (kind, field) => {
             let known = RESULTS.iter().find(|(k, _)| *k == kind).map_or(&[][..], |(_, f)| *f);
             // Any declared constant of a law is a field of its fit.

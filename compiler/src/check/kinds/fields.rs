@@ -259,7 +259,13 @@ fn home_of(name: &str) -> Option<String> {
 }
 
 /// The value of a field. `owner` is the node's own name: it cannot be meant by a word in its own field.
-fn value(eval: &mut Eval<'_>, scope: &Scope, owner: &str, ty: FieldType, e: &ast::Expr) -> Value {
+pub(super) fn value(
+    eval: &mut Eval<'_>,
+    scope: &Scope,
+    owner: &str,
+    ty: FieldType,
+    e: &ast::Expr,
+) -> Value {
     if let ExprKind::List { values, suffix: None } = &*e.kind {
         let items: Vec<Value> = values.iter().map(|v| value(eval, scope, owner, ty, v)).collect();
         return Value::List(items.into());
@@ -373,7 +379,7 @@ fn required(eval: &mut Eval<'_>, fields: &[Field], have: &Record, what: &str, at
 }
 
 /// Reports a value that its field does not take.
-fn judge(eval: &mut Eval<'_>, what: &str, ty: FieldType, v: &Value, at: Span) -> bool {
+pub(super) fn judge(eval: &mut Eval<'_>, what: &str, ty: FieldType, v: &Value, at: Span) -> bool {
     if fits(ty, v) {
         return true;
     }

@@ -7,6 +7,7 @@ mod facts;
 mod fields;
 mod plain;
 pub mod schema;
+mod sweep;
 mod train;
 
 use std::rc::Rc;
@@ -24,6 +25,7 @@ use crate::syntax::ast::{self, ExprKind, ItemKind, NodeName};
 
 pub use facts::Facts;
 pub use fields::{changed, fields, has_field};
+pub use sweep::{Point, Sweep};
 pub use train::{Costed, train_parts};
 
 /// True for kinds of nodes.
@@ -171,6 +173,13 @@ fn add_node(eval: &mut Eval<'_>, n: &Rc<NodeValue>, nodes: &mut Nodes, lines: &m
                 }
                 costed.map(Costed::into_spec)
             }
+            "sweep" => {
+                if let Some(s) = sweep::sweep(eval, n) {
+                    lines.push(sweep::line(&n.name, &s));
+                    nodes.insert(n.name.to_string(), sweep_node(n, &s));
+                }
+                None
+            }
             "device" | "mesh" => None,
             _ => Some(Spec::NotBuilt { part: kind.part.to_owned() }),
         }
@@ -181,6 +190,22 @@ fn add_node(eval: &mut Eval<'_>, n: &Rc<NodeValue>, nodes: &mut Nodes, lines: &m
     let node =
         Node { name: n.name.to_string(), kind: n.kind.clone(), span: n.span, needs, spec, meaning };
     nodes.insert(n.name.to_string(), node);
+}
+
+/// A sweep needs what its points need, and means what they mean.
+fn sweep_node(n: &NodeValue, s: &Sweep) -> Node {
+    let mut needs: Vec<String> = s.after.iter().cloned().collect();
+    let mut meaning = String::new();
+    for p in &s.points {
+        for name in plain::needs(&p.node) {
+            if !needs.contains(&name) {
+                needs.push(name);
+            }
+        }
+        meaning += &format!("{} {{\n{}}}\n", p.node.kind, plain::meaning(&p.node));
+    }
+    let spec = Spec::NotBuilt { part: schema::SWEEPS.to_owned() };
+    Node { name: n.name.to_string(), kind: n.kind.clone(), span: n.span, needs, spec, meaning }
 }
 
 /// The node after which a value is known, if it is not known yet.
@@ -229,7 +254,7 @@ fn later_stream(s: &Stream) -> Option<String> {
 /// The side of a data node, or what a field of another node is.
 impl Eval<'_> {
     /// A field of a node: its own, or one that is counted, or one that is known after it has run.
-    pub fn node_member(&mut self, n: &std::rc::Rc<NodeValue>, name: &ast::Ident) -> Value {
+    pub fn node_member(&mut self, n: &Rc<NodeValue>, name: &ast::Ident) -> Value {
         if n.kind == "data" && matches!(name.name.as_str(), "train" | "valid") {
             return stages::split_of(self, n, &name.name, name.span);
         }

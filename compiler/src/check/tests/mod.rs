@@ -1,6 +1,7 @@
 //! Tests of the checker on whole programs.
 
 mod pages;
+mod sweeps;
 
 use super::eval::Eval;
 use super::hir::Nodes;
