@@ -33,6 +33,7 @@ pub mod grad;
 mod grad_rules;
 mod grad_scan;
 pub mod interp;
+pub mod layout;
 pub mod masks;
 pub mod print;
 pub mod random;
@@ -347,10 +348,17 @@ impl PartialOrd for Graph {
 
 impl Ord for Graph {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        let key = |g: &Self| -> Vec<(Op, Vec<NodeId>, Type)> {
-            g.nodes.iter().map(|n| (n.op.clone(), n.inputs.clone(), n.ty.clone())).collect()
+        let node = |a: &Node, b: &Node| {
+            (&a.op, &a.inputs, &a.ty).cmp(&(&b.op, &b.inputs, &b.ty))
         };
-        (key(self), &self.inputs, &self.outputs).cmp(&(key(other), &other.inputs, &other.outputs))
+        let pairs = self.nodes.iter().zip(&other.nodes);
+        let first = pairs.map(|(a, b)| node(a, b)).find(|order| order.is_ne());
+        self.nodes
+            .len()
+            .cmp(&other.nodes.len())
+            .then(first.unwrap_or(std::cmp::Ordering::Equal))
+            .then_with(|| self.inputs.cmp(&other.inputs))
+            .then_with(|| self.outputs.cmp(&other.outputs))
     }
 }
 
