@@ -352,12 +352,17 @@ impl Eval<'_> {
         };
         self.t().b().output("loss", mean, None);
         let emits = std::mem::take(&mut self.t().levels[0].emits);
+        let mut measures = IndexMap::new();
         for e in emits {
-            if e.kind != EmitKind::Cache {
-                self.average_emit(&e.name, e.node);
+            if e.kind != EmitKind::Cache
+                && let Some(mean) = self.average_emit(&e.name, e.node)
+            {
+                measures.insert(e.name, mean);
             }
         }
-        self.apply_optimizer(parts, &slots, &grads, kinds)
+        let (weights, mut states) = self.apply_optimizer(parts, &slots, &grads, kinds)?;
+        self.layer_steps(&measures, &mut states, span)?;
+        Some((weights, states))
     }
 
     /// Adds the penalties: per example, so summed over `batch` and divided by the rows of the step; over stacks they are summed.
@@ -393,7 +398,7 @@ impl Eval<'_> {
     }
 
     /// A measure of the step: averaged over micro-batches and rows; stacks keep their axis.
-    fn average_emit(&mut self, name: &str, node: NodeId) {
+    fn average_emit(&mut self, name: &str, node: NodeId) -> Option<NodeId> {
         let b = self.t().b();
         let over: Vec<Name> = b
             .ty(node)
@@ -404,11 +409,82 @@ impl Eval<'_> {
             .collect();
         let count: usize = over.iter().filter_map(|n| b.ty(node).size(n)).product();
         let scale = b.constant(1.0 / count.max(1) as f64);
-        let mean =
-            b.reduce(ReduceOp::Sum, node, &over).and_then(|s| b.binary(BinOp::Mul, s, scale));
-        if let Ok(mean) = mean {
-            b.output(format!("measure:{name}"), mean, None);
+        let sum = b.reduce(ReduceOp::Sum, node, &over).ok()?;
+        let mean = b.binary(BinOp::Mul, sum, scale).ok()?;
+        b.output(format!("measure:{name}"), mean, None);
+        Some(mean)
+    }
+
+    /// Runs the `step()` of every layer that has one, once, after the optimizer: it sees the layer's state and measures, and assigns
+    /// states. Copies of a stack are updated together, since their states and measures have the stack's axis.
+    fn layer_steps(
+        &mut self,
+        measures: &IndexMap<String, NodeId>,
+        states: &mut Vec<StateInfo>,
+        span: Span,
+    ) -> Option<()> {
+        for (path, def, scope) in self.t().steppers.clone() {
+            let Some(step) = method(&def, "step").cloned() else { continue };
+            let frame = scope.inner();
+            let mut own: Vec<(String, Rc<Slot>)> = Vec::new();
+            for (name, v) in scope.0.names.borrow().iter() {
+                if let Value::Weight(slot) = v
+                    && slot.role == Role::State
+                {
+                    own.push((name.clone(), slot.clone()));
+                }
+            }
+            for (name, slot) in &own {
+                let t = self.t().slot(slot);
+                frame.bind(&format!("state {name}"), Value::None);
+                frame.bind(name, Value::Tensor(t));
+            }
+            let prefix = if path.is_empty() { String::new() } else { format!("{path}.") };
+            for (full, node) in measures {
+                if let Some(name) = full.strip_prefix(&prefix)
+                    && !name.contains('.')
+                {
+                    let v = self.wrap(*node);
+                    frame.bind(name, v);
+                }
+            }
+            // A step has no value: it is a block whose items are assignments.
+            let ast::Body::Block(block) = &step.body else {
+                self.problem(Problem::new("E0214", step.span, "`step` is a block of assignments"));
+                return None;
+            };
+            for item in &block.items {
+                match &item.kind {
+                    ItemKind::Field { path, value } => self.assign(&frame, path, value),
+                    ItemKind::Let { pattern, value, .. } => {
+                        let v = self.expr(&frame, value);
+                        self.bind_pattern(&frame, pattern, v);
+                    }
+                    _ => {
+                        self.problem(Problem::new(
+                            "E0211",
+                            item.span,
+                            "`step` has only assignments to state and `let`",
+                        ));
+                        return None;
+                    }
+                }
+            }
+            for (name, slot) in own {
+                let mut axes = slot.stack.clone();
+                axes.extend(slot.axes.iter().cloned());
+                let ty = Type::new(DType::F32, axes);
+                let v = frame.0.names.borrow().get(&name).cloned().unwrap_or(Value::Error);
+                let node = self.tensor_node(v, span)?;
+                let node = conform(self.t().b(), node, &ty);
+                self.t().b().output(slot.name.as_str(), node, Some(&slot.name));
+                let info = StateInfo { name: Name::from(slot.name.as_str()), ty };
+                if !states.contains(&info) {
+                    states.push(info);
+                }
+            }
         }
+        Some(())
     }
 
     /// Closes the loop over micro-batches: the loss and the gradients are summed.
@@ -780,6 +856,10 @@ impl Eval<'_> {
             fine &= self.init_weight(slot, view).is_some();
         }
         for s in states {
+            // Layer states have been started above, from their own declarations.
+            if kinds.contains_key(s.name.as_str()) {
+                continue;
+            }
             let b = self.t().b();
             let zero = b.constant(0.0);
             let node = conform(b, zero, &s.ty);

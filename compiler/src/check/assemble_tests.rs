@@ -157,3 +157,47 @@ fn a_model_learns_a_batch_and_micro_batches_do_not_matter() {
         assert!((a - b).abs() < 1e-9, "{whole:?} {parts:?}");
     }
 }
+
+#[test]
+fn a_layer_state_changes_once_per_step() {
+    let text = TINY
+        .replace(
+            "use std.models { llama }",
+            r#"
+use std.layers { Embedding }
+layer Count {
+  weight gain[d] = 1
+  state seen[d] = 2
+  forward(x: [d]) -> [d] {
+    measure size = mean[rest](abs(x * gain)) + 0 * seen
+    x * gain
+  }
+  step() { seen = seen + 3 }
+}
+model counted {
+  axes = { d = 8, depth = 2, vocab = bpe.vocab }
+  embed = Embedding[vocab, d]
+  blocks = stack[depth](Count)
+  forward(ids: [seq]) -> [seq, vocab] = ids |> embed |> blocks |> dot[d](embed.table)
+}
+"#,
+        )
+        .replace("llama(layers = 2, d = 8, heads = 2, ff = 12, vocab = bpe.vocab)", "counted");
+    let world = Texts { files: vec![("a.cs336".into(), text)] };
+    let mut eval = Eval::new(&world);
+    eval.load_main("a.cs336", &[]);
+    kinds::check_nodes(&mut eval);
+    assert!(!eval.problems.has_errors(), "{}", shown(&eval));
+    let parts = kinds::train_parts(&mut eval, "quick").expect("a train");
+    let views = eval.weight_views(&parts).expect("weights");
+    let step = eval.step_graph(&parts, 2, 2).unwrap_or_else(|| panic!("{}", shown(&eval)));
+    verify(&step.graph).unwrap_or_else(|b| panic!("{b}"));
+    let init = eval.init_graph(&parts, &views, &step.states).expect("a graph");
+    let mut store = inputs(&step.graph, 5);
+    store.extend(interpret(&init, &IndexMap::new(), &|_| 3.0).expect("runs"));
+    let seen = Name::from("blocks.seen");
+    assert!(store[&seen].data.iter().all(|x| *x == 2.0));
+    let out = interpret(&step.graph, &store, &|_| 1.0).expect("runs");
+    assert!(out[&seen].data.iter().all(|x| *x == 5.0), "{:?}", out[&seen].data);
+    assert_eq!(out[&Name::from("measure:blocks.size")].data.len(), 16);
+}

@@ -380,7 +380,7 @@ impl Eval<'_> {
     }
 
     /// `name = e` in a value block: a new value of a state.
-    fn assign(&mut self, scope: &Scope, path: &ast::Path, value: &Expr) {
+    pub fn assign(&mut self, scope: &Scope, path: &ast::Path, value: &Expr) {
         let v = self.expr(scope, value);
         let id = &path[0];
         let mut at = Some(scope.clone());

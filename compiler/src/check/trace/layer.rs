@@ -271,6 +271,9 @@ impl Eval<'_> {
                 }
             }
         }
+        if super::super::call::has_method(def, "step") {
+            self.t().steppers.push((path.to_owned(), def.clone(), scope.clone()));
+        }
         fine.then(|| PlacedForm::Plain { def: def.clone(), scope, entry: RefCell::new(entry) })
     }
 

@@ -21,7 +21,7 @@ use indexmap::IndexMap;
 pub use layer::{Placed, PlacedForm};
 pub use ops::{is_op, op_names, stream};
 
-use super::value::{BoundAxis, Scope, Tensor};
+use super::value::{BoundAxis, Def, Scope, Tensor};
 use crate::graph::build::{Builder, Misfit};
 use crate::graph::{Axis, DType, Graph, Name, NodeId, Op, Role, ScanKind, Type};
 use crate::source::Span;
@@ -113,6 +113,8 @@ pub struct Trace {
     pub draws: BTreeMap<String, u32>,
     /// How many caches each path has made.
     pub caches: IndexMap<String, Type>,
+    /// Placed layers that have a method `step`: path, definition, scope.
+    pub steppers: Vec<(String, Rc<Def>, Scope)>,
     /// Layer path of the method being traced.
     pub path: Vec<String>,
     /// Sizes of axes by their names in the graphs.
@@ -137,6 +139,7 @@ impl Trace {
             slots: IndexMap::new(),
             draws: BTreeMap::new(),
             caches: IndexMap::new(),
+            steppers: Vec::new(),
             path: Vec::new(),
             sizes: BTreeMap::new(),
         }
