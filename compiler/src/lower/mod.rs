@@ -24,7 +24,7 @@ use indexmap::IndexMap;
 use crate::bug::Bug;
 use crate::graph::{Graph, Name, Op, Role, Runtime, Type};
 use crate::kernel::{DType, Kernel};
-use crate::plan::{Advance, Buffer, Class, Io, Place, Plan, Target, View, memory, verify};
+use crate::plan::{Advance, Buffer, Class, Io, Place, Plan, Target, View, memory, share, verify};
 use crate::scalar::{BinOp, Expr, Inst, Literal, UnOp};
 
 /// The plan of a graph.
@@ -74,7 +74,9 @@ pub fn lower(graph: &Graph, target: &Target) -> Result<Plan, Bug> {
         steps,
         memory: Vec::new(),
     };
-    memory::place(&mut plan, &context.scopes);
+    let mut scopes = context.scopes;
+    share::share(&mut plan, &mut scopes);
+    memory::place(&mut plan, &scopes);
     verify::verify(&plan)?;
     Ok(plan)
 }

@@ -8,14 +8,14 @@
 
 use std::collections::BTreeMap;
 
-use super::{Class, Place, Plan, Step, View};
+use super::{Class, Launch, Place, Plan, Step, View};
 
 /// Every offset is a multiple of this.
 pub const ALIGNMENT: usize = 64;
 
 /// Fills in offsets, the arena's size, and the table of bytes by class. `scopes`: per buffer, the loops in whose iterations it lives.
 pub fn place(plan: &mut Plan, scopes: &[Vec<u32>]) {
-    let lives = lifetimes(&plan.steps, scopes);
+    let lives = lifetimes(&plan.steps, scopes).lives;
     let mut order: Vec<usize> = (0..plan.buffers.len())
         .filter(|b| matches!(plan.buffers[*b].place, Place::Arena { .. }))
         .collect();
@@ -38,7 +38,15 @@ pub fn place(plan: &mut Plan, scopes: &[Vec<u32>]) {
 }
 
 /// First and last step that needs a buffer.
-type Life = (usize, usize);
+pub(super) type Life = (usize, usize);
+
+/// What a walk over the steps finds.
+pub(super) struct Lives {
+    /// Per buffer that is used.
+    pub(super) lives: BTreeMap<usize, Life>,
+    /// Every launch with its step number.
+    pub(super) launches: Vec<(usize, Launch)>,
+}
 
 // A buffer that no step touches needs nothing.
 fn overlap(a: Option<&Life>, b: Option<&Life>) -> bool {
@@ -60,15 +68,17 @@ fn best_gap(taken: &[(usize, usize)], size: usize) -> usize {
     best.map_or(end, |(_, at)| at)
 }
 
-fn lifetimes(steps: &[Step], scopes: &[Vec<u32>]) -> BTreeMap<usize, Life> {
-    let mut walk = Walk { scopes, lives: BTreeMap::new(), clock: 0 };
+/// When each buffer is needed.
+pub(super) fn lifetimes(steps: &[Step], scopes: &[Vec<u32>]) -> Lives {
+    let mut walk = Walk { scopes, lives: BTreeMap::new(), launches: Vec::new(), clock: 0 };
     walk.steps(steps, &mut Vec::new());
-    walk.lives
+    Lives { lives: walk.lives, launches: walk.launches }
 }
 
 struct Walk<'a> {
     scopes: &'a [Vec<u32>],
     lives: BTreeMap<usize, Life>,
+    launches: Vec<(usize, Launch)>,
     clock: usize,
 }
 
@@ -77,7 +87,10 @@ impl Walk<'_> {
         for step in steps {
             self.clock += 1;
             match step {
-                Step::Launch(launch) => launch.views.iter().for_each(|v| self.touch(v, self.clock)),
+                Step::Launch(launch) => {
+                    launch.views.iter().for_each(|v| self.touch(v, self.clock));
+                    self.launches.push((self.clock, launch.clone()));
+                }
                 Step::Copy { from, to, .. } => {
                     self.touch(from, self.clock);
                     self.touch(to, self.clock);

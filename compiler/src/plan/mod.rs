@@ -14,6 +14,7 @@
 pub mod interp;
 pub mod memory;
 pub mod print;
+pub mod share;
 pub mod verify;
 
 use serde::{Deserialize, Serialize};
