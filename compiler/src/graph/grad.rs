@@ -327,3 +327,7 @@ fn passes(op: &Op) -> bool {
 #[cfg(test)]
 #[path = "grad_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "grad_model_tests.rs"]
+mod model_tests;

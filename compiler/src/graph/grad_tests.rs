@@ -1,4 +1,4 @@
-//! Every rule against central differences, then small models, then scans against their unrolled graphs.
+//! Every rule against central differences. Models and scans: `grad_model_tests`.
 
 use indexmap::IndexMap;
 
@@ -11,17 +11,17 @@ use super::super::{
 use super::Remat;
 use crate::scalar::random;
 
-const ALL: [Remat; 3] = [Remat::None, Remat::PerBlock, Remat::Auto];
+pub(super) const ALL: [Remat; 3] = [Remat::None, Remat::PerBlock, Remat::Auto];
 
-fn axis(name: &str, size: usize) -> Axis {
+pub(super) fn axis(name: &str, size: usize) -> Axis {
     Axis { name: name.into(), size }
 }
 
-fn name(text: &str) -> Name {
+pub(super) fn name(text: &str) -> Name {
     text.into()
 }
 
-fn ty(axes: &[(&str, usize)]) -> Type {
+pub(super) fn ty(axes: &[(&str, usize)]) -> Type {
     Type::new(DType::F32, axes.iter().map(|(n, s)| axis(n, *s)).collect())
 }
 
@@ -32,31 +32,31 @@ fn draw(text: &str, i: usize) -> f64 {
 }
 
 #[derive(Default)]
-struct Case {
-    b: Builder,
-    given: IndexMap<Name, Tensor>,
+pub(super) struct Case {
+    pub(super) b: Builder,
+    pub(super) given: IndexMap<Name, Tensor>,
 }
 
 impl Case {
-    fn input(&mut self, text: &str, axes: &[(&str, usize)]) -> NodeId {
+    pub(super) fn input(&mut self, text: &str, axes: &[(&str, usize)]) -> NodeId {
         let ty = ty(axes);
         let data = (0..ty.len()).map(|i| draw(text, i)).collect();
         self.values(text, axes, data)
     }
 
-    fn values(&mut self, text: &str, axes: &[(&str, usize)], data: Vec<f64>) -> NodeId {
+    pub(super) fn values(&mut self, text: &str, axes: &[(&str, usize)], data: Vec<f64>) -> NodeId {
         self.given.insert(name(text), Tensor::new(ty(axes), data).unwrap());
         self.b.input(text, ty(axes), Role::Weight)
     }
 
-    fn ints(&mut self, text: &str, axes: &[(&str, usize)], data: &[f64]) -> NodeId {
+    pub(super) fn ints(&mut self, text: &str, axes: &[(&str, usize)], data: &[f64]) -> NodeId {
         let ty = Type::new(DType::I32, ty(axes).axes);
         self.given.insert(name(text), Tensor::new(ty.clone(), data.to_vec()).unwrap());
         self.b.input(text, ty, Role::Data)
     }
 
     // A loss in which every element counts differently, and not linearly.
-    fn loss(&mut self, y: NodeId) -> NodeId {
+    pub(super) fn loss(&mut self, y: NodeId) -> NodeId {
         let axes = self.b.ty(y).axes.clone();
         let mut weight = self.b.constant(0.6);
         for (n, a) in axes.iter().enumerate() {
@@ -76,7 +76,7 @@ impl Case {
     }
 
     #[track_caller]
-    fn check(&mut self, y: NodeId, wrt: &[&str]) {
+    pub(super) fn check(&mut self, y: NodeId, wrt: &[&str]) {
         let loss = self.loss(y);
         for remat in ALL {
             if let Err(e) = check(&self.b, loss, wrt, &self.given, remat) {
@@ -86,7 +86,7 @@ impl Case {
     }
 }
 
-fn positive(n: usize) -> Vec<f64> {
+pub(super) fn positive(n: usize) -> Vec<f64> {
     (0..n).map(|i| 0.3 + draw("positive", i).abs()).collect()
 }
 
