@@ -78,6 +78,17 @@ pub fn differences(
     name: &str,
     given: &IndexMap<Name, Tensor>,
 ) -> Result<Vec<f64>, Bug> {
+    differences_by(b, loss, name, given, STEP)
+}
+
+/// As [`differences`], with a step.
+pub fn differences_by(
+    b: &Builder,
+    loss: NodeId,
+    name: &str,
+    given: &IndexMap<Name, Tensor>,
+    step: f64,
+) -> Result<Vec<f64>, Bug> {
     let mut graph: Graph = b.graph.clone();
     graph.outputs.clear();
     graph.outputs.push(super::OutputDecl { name: "loss".into(), node: loss, into: None });
@@ -91,7 +102,7 @@ pub fn differences(
             given[name].data[i] -= by;
             Ok(value)
         };
-        out.push((at(STEP)? - at(-STEP)?) / (2.0 * STEP));
+        out.push((at(step)? - at(-step)?) / (2.0 * step));
     }
     Ok(out)
 }

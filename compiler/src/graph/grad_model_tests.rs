@@ -1,8 +1,9 @@
 //! Gradients of small models, of attention and of scans, against central differences and unrolled graphs; and what is kept.
 
 use super::super::build::Builder;
-use super::super::finite::{differences, gradients};
-use super::super::interp::{Rounding, first_step, interpret, interpret_rounded};
+use super::super::finite::{differences, differences_by, gradients};
+use super::super::interp::{Rounding, Tensor, first_step, interpret, interpret_rounded};
+use super::super::random::{Dice, random_graph};
 use super::super::verify::verify;
 use super::super::{
     Attention, BinOp, DType, Expr, Graph, Inst, Literal, Name, NodeId, Op, OutputDecl, ReduceOp,
@@ -10,7 +11,7 @@ use super::super::{
 };
 use super::tests::{ALL, Case, axis, name, positive, ty};
 use super::{Remat, differentiate};
-use crate::close::{FINITE, compare};
+use crate::close::{FINITE, Tolerance, compare};
 
 fn names(list: &[&str]) -> Vec<Name> {
     list.iter().map(|n| name(n)).collect()
@@ -435,4 +436,85 @@ fn losses_that_are_none() {
     assert!(differentiate(&mut c.b, x, &[x], Remat::Auto).is_err());
     let n = c.b.integer(1);
     assert!(differentiate(&mut c.b, n, &[x], Remat::Auto).is_err());
+}
+
+// Graphs of all operations. Where the meaning has no slope that a difference could show (barriers, roundings, a jump or a
+// pole near by), the graph is only differentiated and verified.
+#[test]
+fn random_graphs() {
+    let (mut compared, mut built) = (0, 0);
+    for seed in 0..400 {
+        let (graph, mut given) = random_graph(seed, 14);
+        let mut dice = Dice(seed);
+        for x in given.values_mut().filter(|x| x.ty.dtype.is_float()) {
+            // Off the grid, so that nothing ties.
+            x.data.iter_mut().for_each(|x| *x += dice.below(1000) as f64 * 1.37e-4);
+        }
+        let opaque = hides_slopes(&graph);
+        let floats: Vec<NodeId> = graph.outputs.iter().map(|o| o.node).collect();
+        let wrt: Vec<String> = graph
+            .inputs
+            .iter()
+            .filter(|i| i.ty.dtype.is_float())
+            .map(|i| i.name.as_str().to_owned())
+            .collect();
+        let mut c = Case { b: Builder::resume(graph), given };
+        c.b.graph.outputs.clear();
+        let Some(y) = floats.into_iter().find(|y| c.b.ty(*y).dtype.is_float()) else { continue };
+        let loss = c.loss(y);
+        let has_node = |n: &&str| {
+            c.b.graph.nodes.iter().any(
+                |node| matches!(node.op, Op::Input(i) if c.b.graph.inputs[i as usize].name == **n),
+            )
+        };
+        let wrt: Vec<&str> = wrt.iter().map(String::as_str).filter(has_node).collect();
+        let mut all: Vec<Vec<Tensor>> = Vec::new();
+        for remat in ALL {
+            let found = gradients(&c.b, loss, &wrt, &c.given, remat);
+            match found {
+                Ok(found) => all.push(found),
+                // Which no program can read.
+                Err(bug) if bug.message.contains("log-sum-exp") => continue,
+                Err(bug) => panic!("seed {seed}, {remat:?}: {bug}"),
+            }
+        }
+        if all.is_empty() {
+            continue;
+        }
+        let bits = |ts: &[Tensor]| -> Vec<u64> {
+            ts.iter().flat_map(|t| t.data.iter().map(|x| x.to_bits())).collect()
+        };
+        assert!(all.iter().all(|a| bits(a) == bits(&all[0])), "seed {seed}: remat differs");
+        built += 1;
+        if opaque {
+            continue;
+        }
+        for (name, found) in wrt.iter().zip(&all[0]) {
+            let near = differences_by(&c.b, loss, name, &c.given, 1e-5).unwrap();
+            let nearer = differences_by(&c.b, loss, name, &c.given, 0.5e-5).unwrap();
+            let rough = Tolerance { absolute: 1e-7, relative: 1e-7 };
+            let smooth = near.iter().all(|x| x.is_finite() && x.abs() < 1e4);
+            if smooth && compare(&near, &nearer, rough).is_ok() {
+                if let Err(worst) = compare(&found.data, &near, FINITE) {
+                    c.b.output("y", y, None);
+                    let graph = super::super::rewrite::prune(c.b.graph.clone());
+                    let text = super::super::print::print(&graph);
+                    panic!("seed {seed}, d {name}: {worst}\n{text}");
+                }
+                compared += 1;
+            }
+        }
+    }
+    assert!(built > 300 && compared > 150, "{built} built, {compared} compared");
+}
+
+fn hides_slopes(graph: &Graph) -> bool {
+    graph.nodes.iter().any(|n| match &n.op {
+        Op::Stop => true,
+        Op::Cast => n.ty.dtype != DType::F32,
+        // NaN of negative numbers, which `min` and `max` swallow.
+        Op::Unary(UnOp::Log | UnOp::Sqrt | UnOp::Rsqrt) | Op::Binary(BinOp::Pow) => true,
+        Op::Scan(scan) => hides_slopes(&scan.body),
+        _ => false,
+    })
 }
