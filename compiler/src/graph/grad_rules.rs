@@ -44,8 +44,8 @@ pub(super) fn rule(
         }
         // y = f(a, b): da = g ∂f/∂a, db = g ∂f/∂b
         Op::Binary(op) => {
-            for side in 0..2 {
-                if wanted[side]
+            for (side, wanted) in wanted.iter().enumerate() {
+                if *wanted
                     && let Some(d) = binary(b, *op, x(0), x(1), y, g, side == 0)?
                 {
                     give(side, d);
@@ -141,8 +141,8 @@ pub(super) fn rule(
         }
         // y = Σ_over p q, so dp = Σ g q over what q has and p has not; likewise dq.
         Op::Contract { .. } => {
-            for side in 0..2 {
-                if wanted[side] {
+            for (side, wanted) in wanted.iter().enumerate() {
+                if *wanted {
                     give(side, contract(b, x(side), x(1 - side), g)?);
                 }
             }
