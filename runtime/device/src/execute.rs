@@ -13,7 +13,7 @@ use cs336_compiler::scalar::Runtime;
 
 use crate::error::DeviceError;
 use crate::host::Cpu;
-use crate::host::bounds::{extents, writes};
+use crate::host::bounds::writes;
 use crate::memory::Block;
 use crate::store::Store;
 use crate::{Device, Span};
@@ -327,7 +327,7 @@ impl<D: Device> Walk<'_, D> {
         spans: &[Span],
         params: &[u32],
     ) -> Result<(), DeviceError> {
-        let extents = extents(kernel);
+        let extents = kernel.extents();
         for (operand, span) in kernel.operands().into_iter().zip(spans) {
             if writes(operand) && operand.dtype.is_float() {
                 if let Some(what) = not_finite(operand, span, &extents, params) {

@@ -8,23 +8,9 @@ use cs336_compiler::kernel::{Access, Inst, Kernel, Operand};
 /// Smallest and largest byte that an operand touches, from its bound address; `None`: none, or guarded.
 pub(crate) type Reach = Option<(i64, i64)>;
 
-/// The extents of a kernel's axes, in the order of its operands' strides.
-pub(crate) fn extents(kernel: &Kernel) -> Vec<usize> {
-    match kernel {
-        Kernel::Loop(k) => [&k.rows[..], &k.cols[..]].concat(),
-        Kernel::ColReduce(k) => [&k.outer[..], &k.reduced[..], &k.cols[..]].concat(),
-        Kernel::Gemm(k) => [&k.batch[..], &[k.m, k.n, k.k]].concat(),
-        Kernel::Attention(k) | Kernel::AttentionGrad(k) => {
-            [&k.batch[..], &k.queries[..], &[k.keys, k.over], &k.values[..]].concat()
-        }
-        Kernel::Scatter(k) => [&k.outer[..], &k.rows[..], &k.cols[..]].concat(),
-        Kernel::RowOp(k) => [&k.rows[..], &[k.n]].concat(),
-    }
-}
-
 /// The reach of every operand.
 pub(crate) fn reaches(kernel: &Kernel) -> Vec<Reach> {
-    let extents = extents(kernel);
+    let extents = kernel.extents();
     let mut all: Vec<Reach> =
         kernel.operands().iter().map(|operand| linear(operand, &extents)).collect();
     match kernel {

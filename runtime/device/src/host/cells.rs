@@ -138,6 +138,16 @@ pub(crate) fn offset_of(mut flat: usize, extents: &[usize], strides: &[i64]) -> 
     sum
 }
 
+/// Coordinates of a flat row-major index.
+pub(crate) fn coordinates(mut flat: usize, extents: &[usize]) -> Vec<usize> {
+    let mut all = vec![0; extents.len()];
+    for (coordinate, extent) in all.iter_mut().zip(extents).rev() {
+        *coordinate = flat % extent;
+        flat /= extent;
+    }
+    all
+}
+
 /// An f32 address that tasks may share.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shared(pub(crate) *mut f32);

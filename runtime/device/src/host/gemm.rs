@@ -28,6 +28,11 @@ impl Matrix {
         Self { data: self.data, row: self.col, col: self.row }
     }
 
+    /// The rows from `row` on.
+    pub(crate) fn at_row(self, row: usize) -> Self {
+        self.offset(row as i64 * self.row as i64)
+    }
+
     fn offset(self, elements: i64) -> Self {
         Self { data: Shared(self.data.0.wrapping_offset(elements as isize)), ..self }
     }

@@ -1,5 +1,6 @@
 //! The slow and obvious meaning of kernels, in f64, for tests; and small helpers to launch a kernel on plain vectors.
 
+use cs336_compiler::kernel::interp;
 use cs336_compiler::kernel::{Access, ColReduce, Effect, Inst, Kernel, Loop, Operand};
 use cs336_compiler::scalar::{DType, random, round_to};
 
@@ -73,6 +74,38 @@ pub(crate) fn launch(
         results.push((0..n).map(|i| f64::from(unsafe { view.get(i) })).collect());
     }
     results
+}
+
+/// Memories for the compiler's interpreter of kernels: one buffer per operand.
+struct Buffers<'m> {
+    memories: &'m mut [Memory],
+    sizes: Vec<i64>,
+}
+
+impl interp::Memory for Buffers<'_> {
+    fn read(&self, buffer: u32, byte: i64, _dtype: DType) -> Result<f64, String> {
+        let at = (byte / self.sizes[buffer as usize]) as usize;
+        self.memories[buffer as usize].get(at).copied().ok_or_else(|| "outside".to_owned())
+    }
+
+    fn write(&mut self, buffer: u32, byte: i64, dtype: DType, value: f64) -> Result<(), String> {
+        let at = (byte / self.sizes[buffer as usize]) as usize;
+        let cell = self.memories[buffer as usize].get_mut(at);
+        *cell.ok_or_else(|| "outside".to_owned())? = round_to(dtype, value);
+        Ok(())
+    }
+}
+
+/// What the compiler's interpreter makes of a kernel.
+pub(crate) fn interpret(kernel: &Kernel, memories: &[Memory], params: &[f64]) -> Vec<Memory> {
+    let operands: Vec<Operand> = kernel.operands().into_iter().cloned().collect();
+    let mut all = rounded(&operands, memories);
+    let bases: Vec<interp::Base> =
+        (0..operands.len()).map(|i| interp::Base { buffer: i as u32, byte: 0 }).collect();
+    let sizes = operands.iter().map(|o| o.dtype.bytes() as i64).collect();
+    let mut buffers = Buffers { memories: &mut all, sizes };
+    interp::run(kernel, &bases, params, &mut buffers).expect("a well-formed kernel");
+    all
 }
 
 /// Largest difference, relative to the larger magnitude and 1; NaNs must agree.
