@@ -9,6 +9,7 @@
 pub mod bug;
 pub mod check;
 pub mod close;
+pub mod explain;
 pub mod front;
 pub mod graph;
 pub mod kernel;
