@@ -151,6 +151,11 @@ impl Metrics {
             TableError::Write { path: self.path.clone(), source }
         })
     }
+
+    /// Returns when all rows are on the disk: also a power cut does not lose them.
+    pub fn sync(&self) -> Result<(), TableError> {
+        self.file.sync_all().map_err(|source| TableError::Write { path: self.path.clone(), source })
+    }
 }
 
 /// All whole rows; none if there is no file.
