@@ -1,1 +1,27 @@
 //! Experiments: training, evaluation, sampling, checkpoints, runs.
+//!
+//! In reading order: [`experiment`] finds out what a program's nodes need and runs what is missing; [`data`] brings text to
+//! batches; [`train`] is one run; [`eval`] and [`sample`] measure a model and let it write; [`checkpoint`], [`rundir`], [`key`] and [`facts`] are what stays on
+//! disk; [`machine`] is the device as the trainer sees it; [`progress`] is what a person sees meanwhile. The clock and the environment are
+//! behind [`host::Host`].
+
+pub mod apply;
+pub mod arrays;
+pub mod checkpoint;
+pub mod data;
+mod error;
+pub mod eval;
+pub mod experiment;
+pub mod facts;
+mod files;
+pub mod host;
+pub mod key;
+pub mod machine;
+pub mod progress;
+pub mod rundir;
+pub mod sample;
+pub mod train;
+
+pub use error::{CODES, Exit, LabError};
+pub use files::write_json;
+pub use host::{FakeHost, Host, cache_folder};

@@ -1,0 +1,98 @@
+//! `apply`: any layer, model, loss or optimizer step on given tensors.
+//!
+//! The compiler makes a graph for the shapes that are given; here its inputs are filled by name (or, where files have no names, in the
+//! order of parameters), it is run once, and its outputs come back. This is how a layer is debugged, and how test fixtures of others
+//! are tried.
+
+use cs336_compiler::check::apply::Given;
+use cs336_compiler::graph::Role;
+use cs336_compiler::programs::Compiled;
+use cs336_device::{Cpu, Executable, RuntimeValues, Store};
+
+use crate::arrays::Array;
+use crate::error::LabError;
+
+/// What is given.
+#[derive(Debug, Clone, Default)]
+pub struct Tensors {
+    /// By the names of parameters, or in their order.
+    pub inputs: Vec<Array>,
+    /// By their paths.
+    pub weights: Vec<Array>,
+    /// By the names of outputs; a single one may go without.
+    pub gradients: Vec<Array>,
+}
+
+/// What the compiler wants to know of arrays.
+pub fn given(arrays: &[Array]) -> Vec<Given> {
+    arrays
+        .iter()
+        .map(|a| Given { name: a.name.clone(), shape: a.shape.clone(), integer: a.integer })
+        .collect()
+}
+
+/// Runs the compiled application on the tensors.
+pub fn apply(compiled: &Compiled, tensors: &Tensors, device: &Cpu) -> Result<Vec<Array>, LabError> {
+    let graph = &compiled.graph;
+    let mut store = Store::new();
+    let mut place = 0;
+    for input in &graph.inputs {
+        let name = input.name.as_str();
+        let array = match (name.strip_prefix("d:"), input.role) {
+            (Some(output), _) => gradient(&tensors.gradients, output)?,
+            (None, Role::Weight) if named(&tensors.weights, name).is_some() => {
+                named(&tensors.weights, name)
+            }
+            (None, _) => {
+                let found = named(&tensors.inputs, name).or_else(|| tensors.inputs.get(place));
+                place += 1;
+                found
+            }
+        };
+        let shape: Vec<usize> = input.ty.axes.iter().map(|axis| axis.size).collect();
+        let Some(array) = array else {
+            return Err(LabError::Tensor(format!("`{name}` {shape:?} is not given")));
+        };
+        if array.shape != shape {
+            return Err(LabError::Tensor(format!(
+                "`{name}` must be {shape:?}, but {:?} is given",
+                array.shape
+            )));
+        }
+        store.declare(&input.name, input.ty.dtype, input.ty.len())?;
+        store.set_floats(&input.name, &array.values)?;
+    }
+    for output in &graph.outputs {
+        let ty = graph.ty(output.node);
+        store.declare(&output.name, ty.dtype, ty.len())?;
+    }
+    Executable::new(&compiled.plan, device)?.run(&mut store, &RuntimeValues::default())?;
+    graph
+        .outputs
+        .iter()
+        .map(|output| {
+            let ty = graph.ty(output.node);
+            Ok(Array {
+                name: output.name.to_string(),
+                shape: ty.axes.iter().map(|axis| axis.size).collect(),
+                integer: !ty.dtype.is_float(),
+                values: store.floats(&output.name)?,
+            })
+        })
+        .collect()
+}
+
+fn named<'a>(arrays: &'a [Array], name: &str) -> Option<&'a Array> {
+    arrays.iter().find(|array| array.name == name)
+}
+
+/// The gradient of an output: by its name with or without `d:`, or the only one.
+fn gradient<'a>(arrays: &'a [Array], output: &str) -> Result<Option<&'a Array>, LabError> {
+    let full = format!("d:{output}");
+    let found = named(arrays, output).or_else(|| named(arrays, &full));
+    match (found, arrays) {
+        (Some(array), _) => Ok(Some(array)),
+        (None, [only]) => Ok(Some(only)),
+        (None, _) => Err(LabError::Tensor(format!("the gradient of `{output}` is not given"))),
+    }
+}

@@ -1,0 +1,290 @@
+//! What can go wrong in the laboratory: one variant per code, each with what a person needs to act.
+//!
+//! The CLI shows a [`LabError`] as a problem: [`code`](LabError::code) has a page in `compiler/explain/`, `Display` says what
+//! was found, [`help`](LabError::help) what to do, [`exit`](LabError::exit) which status the command ends with. Errors of the
+//! crates below keep their own codes.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use cs336_compiler::problem::Problems;
+use cs336_compiler::source::Sources;
+use cs336_data::DataError;
+use cs336_device::DeviceError;
+use cs336_table::TableError;
+
+/// Every code of this crate with the title of its page.
+pub const CODES: &[(&str, &str)] = &[
+    ("E0840", "this part is not built yet"),
+    ("E0850", "another process writes this run"),
+    ("E0851", "a checkpoint is damaged"),
+    ("E0852", "a checkpoint does not fit the model"),
+    ("E0853", "the loss is not finite"),
+    ("E0854", "this run asks first"),
+    ("E0855", "no such node"),
+    ("E0856", "a file of a run is damaged"),
+    ("E0857", "a tensor does not fit"),
+    ("E0859", "the result of another node is not known"),
+];
+
+/// A problem while running.
+#[derive(Debug, thiserror::Error)]
+pub enum LabError {
+    /// E06xx: files, text, tokenizers, shards.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The compiler refuses the program or a node; its problems have codes, and places in these sources.
+    #[error("the program has errors")]
+    Program(Box<(Problems, Sources)>),
+    /// E0840: checked, but its runtime comes with a later part.
+    #[error("{what} is checked, but running it is not built yet: it comes with {part}")]
+    NotBuilt {
+        /// What was to be run, with its node: ``the sweep `iso` ``.
+        what: String,
+        /// Which part of the project brings it.
+        part: String,
+    },
+    /// E0850: the lock of a run's folder is taken.
+    #[error("another process writes `{}`", dir.display())]
+    Locked {
+        /// The run's folder.
+        dir: PathBuf,
+    },
+    /// E0851: bytes that are not those that were written.
+    #[error("the checkpoint `{}` is damaged: {why}", path.display())]
+    Checkpoint {
+        /// The checkpoint's folder.
+        path: PathBuf,
+        /// What does not agree.
+        why: String,
+    },
+    /// E0852: a sound checkpoint of another model.
+    #[error("the checkpoint `{}` does not fit the model: {why}", path.display())]
+    Mismatch {
+        /// The checkpoint's folder.
+        path: PathBuf,
+        /// Which tensor.
+        why: String,
+    },
+    /// E0853: NaN or infinite.
+    #[error("the {what} of step {step} is {value}{}", layer.as_ref().map_or(String::new(), |l| format!("; the first value that is not finite appeared in `{l}`")))]
+    Diverged {
+        /// `loss` or `gradient norm`.
+        what: &'static str,
+        /// NaN or an infinity.
+        value: f64,
+        /// Which step, from 1.
+        step: u64,
+        /// Layer path and op where it began.
+        layer: Option<String>,
+        /// The newest sound checkpoint, if there is one.
+        checkpoint: Option<PathBuf>,
+    },
+    /// E0854: `start = ask`.
+    #[error("`{node}` has `start = ask`: {cost}")]
+    Ask {
+        /// The run.
+        node: String,
+        /// What it would spend.
+        cost: String,
+    },
+    /// E0855: a name on the command line that no node has.
+    #[error("there is no node `{name}`")]
+    NoNode {
+        /// As typed.
+        name: String,
+        /// Names that there are.
+        known: Vec<String>,
+    },
+    /// E0856: a manifest, a metrics file or a list of facts that we have not written so.
+    #[error("`{}` is damaged: {why}", path.display())]
+    RunFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// E0857: `apply` is given something else than the program says.
+    #[error("{0}")]
+    Tensor(String),
+    /// E080x: the machine cannot run a plan.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// E0859: a node that waits for a result which no run has left.
+    #[error("`{node}` waits for `{on}`, whose result is not known after it ran")]
+    Waits {
+        /// The waiting node.
+        node: String,
+        /// What it waits for.
+        on: String,
+    },
+    /// Metrics tables.
+    #[error(transparent)]
+    Table(#[from] TableError),
+}
+
+/// How a command ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Everything that was asked is done.
+    Ok = 0,
+    /// The program has errors.
+    Program = 1,
+    /// The command line cannot be understood.
+    Usage = 2,
+    /// Refused at run time: a budget, a limit, memory, or a yes that was not given.
+    Refused = 3,
+    /// A run failed.
+    Failed = 4,
+    /// Interrupted; `run` again resumes.
+    Interrupted = 130,
+}
+
+impl LabError {
+    /// The stable code, with a page of the same name.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Data(error) => error.code(),
+            Self::Program(_) => "E0100",
+            Self::NotBuilt { .. } => "E0840",
+            Self::Locked { .. } => "E0850",
+            Self::Checkpoint { .. } => "E0851",
+            Self::Mismatch { .. } => "E0852",
+            Self::Diverged { .. } => "E0853",
+            Self::Ask { .. } => "E0854",
+            Self::NoNode { .. } => "E0855",
+            Self::RunFile { .. } => "E0856",
+            Self::Tensor(_) => "E0857",
+            Self::Device(error) => error.code(),
+            Self::Waits { .. } => "E0859",
+            Self::Table(error) => match error {
+                TableError::Read { .. } => "E0610",
+                TableError::Write { .. } => "E0607",
+                TableError::Damaged { .. } | TableError::Parquet { .. } => "E0856",
+            },
+        }
+    }
+
+    /// What to do about it, one sentence.
+    pub fn help(&self) -> String {
+        match self {
+            Self::Data(error) => error.help(),
+            Self::Program(_) => "mend the program first".to_owned(),
+            Self::NotBuilt { .. } => {
+                "`check` and `plan` work; other nodes of the file can be run by name".to_owned()
+            }
+            Self::Locked { .. } => "wait for it, or stop it with Ctrl-C: it saves first".to_owned(),
+            Self::Checkpoint { .. } => {
+                "`run` goes on from the newest sound checkpoint before it".to_owned()
+            }
+            Self::Mismatch { .. } => {
+                "use the weights of a model with the same paths and shapes".to_owned()
+            }
+            Self::Diverged { checkpoint, .. } => {
+                let saved = match checkpoint {
+                    Some(path) => format!("the last good checkpoint is `{}`; ", path.display()),
+                    None => "there is no checkpoint yet; ".to_owned(),
+                };
+                saved + "a lower peak learning rate, a longer warm-up or `clip = 1.0` usually help"
+            }
+            Self::Ask { .. } => "say yes with `--yes`".to_owned(),
+            Self::NoNode { name, known } => {
+                let names = known.iter().map(String::as_str);
+                match cs336_compiler::problem::did_you_mean(name, names) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!("the file has {}", listed(known)),
+                }
+            }
+            Self::RunFile { .. } => {
+                "move the run's folder away and run again; nothing else depends on it".to_owned()
+            }
+            Self::Tensor(_) => "`cs336c apply --help` says how tensors are named".to_owned(),
+            Self::Device(_) => {
+                "a smaller `micro` batch needs less memory; `cs336c doctor` shows the machine"
+                    .to_owned()
+            }
+            Self::Waits { .. } => "run the other node to its end first".to_owned(),
+            Self::Table(error) => match error {
+                TableError::Write { .. } => "make room on the disk and run again".to_owned(),
+                TableError::Read { .. } => "is the file readable for you?".to_owned(),
+                TableError::Damaged { .. } | TableError::Parquet { .. } => {
+                    "move the file away and run again".to_owned()
+                }
+            },
+        }
+    }
+
+    /// Which status the command ends with.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Program(_) => Exit::Program,
+            Self::Ask { .. } | Self::Locked { .. } => Exit::Refused,
+            Self::NoNode { .. } => Exit::Usage,
+            Self::Data(_)
+            | Self::NotBuilt { .. }
+            | Self::Checkpoint { .. }
+            | Self::Mismatch { .. }
+            | Self::Diverged { .. }
+            | Self::RunFile { .. }
+            | Self::Tensor(_)
+            | Self::Device(_)
+            | Self::Waits { .. }
+            | Self::Table(_) => Exit::Failed,
+        }
+    }
+
+    /// Writing `path` failed.
+    pub(crate) fn write(path: &Path, source: io::Error) -> Self {
+        Self::Data(DataError::Write { path: path.to_owned(), source })
+    }
+
+    /// Reading `path` failed.
+    pub(crate) fn read(path: &Path, source: io::Error) -> Self {
+        if source.kind() == io::ErrorKind::NotFound {
+            return Self::Data(DataError::NoFile { path: path.to_owned() });
+        }
+        Self::Data(DataError::Read { path: path.to_owned(), source })
+    }
+}
+
+/// Some names for a sentence.
+fn listed(names: &[String]) -> String {
+    let shown: Vec<String> = names.iter().take(8).map(|name| format!("`{name}`")).collect();
+    match names.len() {
+        0 => "no nodes".to_owned(),
+        n if n > 8 => format!("{} and {} more", shown.join(", "), n - 8),
+        _ => shown.join(", "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_have_pages() {
+        let pages = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../compiler/explain");
+        for (code, title) in CODES {
+            let path = pages.join(format!("{code}.md"));
+            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            assert!(text.starts_with(&format!("# {code}: {title}\n")), "{}", path.display());
+        }
+    }
+
+    #[test]
+    fn a_diverged_run_says_where_and_what_is_left() {
+        let error = LabError::Diverged {
+            what: "loss",
+            value: f64::NAN,
+            step: 412,
+            layer: Some("blocks.mlp silu".to_owned()),
+            checkpoint: Some("runs/a/checkpoints/00000400".into()),
+        };
+        assert_eq!(
+            error.to_string(),
+            "the loss of step 412 is NaN; the first value that is not finite appeared in `blocks.mlp silu`"
+        );
+        assert!(error.help().contains("00000400"), "{}", error.help());
+        assert_eq!(error.exit(), Exit::Failed);
+    }
+}

@@ -1,0 +1,297 @@
+//! The folder of a run: `runs/<name>-<key8>/`.
+//!
+//! | name | what |
+//! | --- | --- |
+//! | `manifest.json` | what the run is: sources, key and its inputs, seeds, versions, machine; written once |
+//! | `metrics.jsonl`, `metrics.parquet` | one row per step; at the end also as Parquet |
+//! | `samples.jsonl` | texts that the model wrote on the way |
+//! | `events.jsonl` | what happened when: starts, saves, resumes, speed; not part of the result |
+//! | `checkpoints/<step>/` | see [`crate::checkpoint`] |
+//! | `result.json` | the figures of the finished run; its being there says that the run is finished |
+//! | `lock` | held while a process writes here |
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::checkpoint;
+use crate::error::LabError;
+use crate::files::{read_json, write_json, write_whole};
+use crate::host::Host;
+use crate::key::{KeyInputs, key8};
+
+/// The version of `manifest.json` and `result.json`.
+pub const SCHEMA_VERSION: u64 = 1;
+
+/// What a run is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// [`SCHEMA_VERSION`].
+    pub version: u64,
+    /// The node's name.
+    pub name: String,
+    /// The run's key.
+    pub key: String,
+    /// What the key is made of.
+    pub inputs: KeyInputs,
+    /// The program as it was: name and text of every file of the user, `--set` included.
+    pub sources: Vec<(String, String)>,
+    /// Seeds by purpose.
+    pub seeds: Value,
+    /// The version of this program.
+    pub cs336c: String,
+    /// Operating system, processor, threads.
+    pub machine: Value,
+    /// When it was started first, in seconds since 1970.
+    pub created: u64,
+}
+
+/// Where a run stands.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Status {
+    /// Nothing is there.
+    New,
+    /// It has a folder; the step of its newest checkpoint, 0 if there is none.
+    Incomplete {
+        /// Steps that need not be done again.
+        step: u64,
+    },
+    /// Finished; the figures.
+    Done {
+        /// The content of `result.json`.
+        result: Value,
+    },
+}
+
+/// An open run; nobody else writes it meanwhile.
+#[derive(Debug)]
+pub struct RunDir {
+    path: PathBuf,
+    /// Its lock ends with it.
+    _lock: File,
+    events: File,
+}
+
+/// The folder of the run `name` with `key`.
+pub fn path_of(root: &Path, name: &str, key: &str) -> PathBuf {
+    root.join(format!("{name}-{}", key8(key)))
+}
+
+/// Where a run stands, without opening it.
+pub fn status(path: &Path) -> Result<Status, LabError> {
+    if !path.join("manifest.json").exists() {
+        return Ok(Status::New);
+    }
+    let result = path.join("result.json");
+    if result.exists() {
+        let result: Value = read_json(&result)?;
+        return Ok(Status::Done { result });
+    }
+    let steps = checkpoint::steps(&path.join("checkpoints"))?;
+    Ok(Status::Incomplete { step: steps.last().copied().unwrap_or(0) })
+}
+
+/// All runs under `root`, in the order of their paths: folders with a manifest.
+pub fn list(root: &Path) -> Result<Vec<(PathBuf, Manifest)>, LabError> {
+    let (mut found, mut open) = (Vec::new(), vec![root.to_owned()]);
+    while let Some(folder) = open.pop() {
+        let manifest = folder.join("manifest.json");
+        if manifest.exists() {
+            found.push((folder, read_json(&manifest)?));
+            continue;
+        }
+        let entries = match std::fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(source) => return Err(LabError::read(&folder, source)),
+        };
+        open.extend(entries.filter_map(Result::ok).map(|e| e.path()).filter(|path| path.is_dir()));
+    }
+    found.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(found)
+}
+
+impl RunDir {
+    /// Opens the run's folder, makes it and its manifest where they are not there, and takes its lock.
+    pub fn open(root: &Path, manifest: &Manifest) -> Result<Self, LabError> {
+        let path = path_of(root, &manifest.name, &manifest.key);
+        let failed = |source| LabError::write(&path, source);
+        std::fs::create_dir_all(&path).map_err(failed)?;
+        let append = |name: &str| {
+            let path = path.join(name);
+            let opened = OpenOptions::new().create(true).append(true).open(&path);
+            opened.map_err(|source| LabError::write(&path, source))
+        };
+        let lock = append("lock")?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(LabError::Locked { dir: path }),
+            Err(TryLockError::Error(source)) => return Err(failed(source)),
+        }
+        let manifest_path = path.join("manifest.json");
+        if manifest_path.exists() {
+            let there: Value = read_json(&manifest_path)?;
+            let found = there.get("version").and_then(Value::as_u64).unwrap_or(0);
+            if found != SCHEMA_VERSION {
+                return Err(LabError::Data(cs336_data::DataError::Version {
+                    path: manifest_path,
+                    found,
+                    known: SCHEMA_VERSION,
+                }));
+            }
+            if there.get("key").and_then(Value::as_str) != Some(&manifest.key) {
+                return Err(LabError::RunFile {
+                    path: manifest_path,
+                    why: "it is the manifest of another run".to_owned(),
+                });
+            }
+        } else {
+            write_json(&manifest_path, manifest)?;
+        }
+        let events = append("events.jsonl")?;
+        Ok(Self { path, _lock: lock, events })
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// `metrics.jsonl`.
+    pub fn metrics(&self) -> PathBuf {
+        self.path.join("metrics.jsonl")
+    }
+
+    /// `checkpoints`.
+    pub fn checkpoints(&self) -> PathBuf {
+        self.path.join("checkpoints")
+    }
+
+    /// Notes what happened. Events are for people and lost without harm, so a full disk does not stop a run here.
+    pub fn event(&mut self, host: &dyn Host, kind: &str, fields: Value) {
+        let mut event = json!({ "at": host.unix_time(), "event": kind });
+        if let (Some(event), Value::Object(fields)) = (event.as_object_mut(), fields) {
+            event.extend(fields);
+        }
+        self.events.write_all((event.to_string() + "\n").as_bytes()).ok();
+    }
+
+    /// Appends a text that the model wrote after `step`.
+    pub fn sample(&self, step: u64, prompt: &str, text: &str) -> Result<(), LabError> {
+        let path = self.path.join("samples.jsonl");
+        let line = json!({ "step": step, "prompt": prompt, "text": text }).to_string() + "\n";
+        let opened = OpenOptions::new().create(true).append(true).open(&path);
+        opened
+            .and_then(|mut file| file.write_all(line.as_bytes()))
+            .map_err(|source| LabError::write(&path, source))
+    }
+
+    /// Drops samples past `step`, so that a resumed run writes them anew.
+    pub fn keep_samples(&self, step: u64) -> Result<(), LabError> {
+        let path = self.path.join("samples.jsonl");
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(source) => return Err(LabError::read(&path, source)),
+        };
+        let early = |line: &&str| {
+            let value: Value = serde_json::from_str(line).unwrap_or(Value::Null);
+            value.get("step").and_then(Value::as_u64).is_some_and(|at| at <= step)
+        };
+        let kept: String = text.lines().filter(early).map(|line| format!("{line}\n")).collect();
+        if kept == text { Ok(()) } else { write_whole(&path, kept.as_bytes()) }
+    }
+
+    /// Marks the run as finished, with its figures.
+    pub fn finish(&self, result: &Value) -> Result<(), LabError> {
+        write_json(&self.path.join("result.json"), result)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::FakeHost;
+    use std::collections::BTreeMap;
+
+    fn manifest(name: &str) -> Manifest {
+        let inputs = KeyInputs {
+            meaning: "train".to_owned(),
+            data: BTreeMap::new(),
+            numerics: 1,
+            device: None,
+        };
+        Manifest {
+            version: SCHEMA_VERSION,
+            name: name.to_owned(),
+            key: inputs.key(),
+            inputs,
+            sources: vec![("a.cs336".to_owned(), "knob x = 1".to_owned())],
+            seeds: json!({ "order": 1 }),
+            cs336c: "0.1.0".to_owned(),
+            machine: json!({ "os": "linux" }),
+            created: 0,
+        }
+    }
+
+    #[test]
+    fn a_run_goes_from_new_to_done() {
+        let root = tempfile::tempdir().expect("a temporary folder");
+        let manifest = manifest("iso/07");
+        let path = path_of(root.path(), &manifest.name, &manifest.key);
+        assert_eq!(status(&path).expect("read"), Status::New);
+        let mut run = RunDir::open(root.path(), &manifest).expect("opened");
+        run.event(&FakeHost::default(), "start", json!({ "step": 0 }));
+        assert_eq!(status(&path).expect("read"), Status::Incomplete { step: 0 });
+        run.finish(&json!({ "loss": 1.5 })).expect("written");
+        assert_eq!(status(&path).expect("read"), Status::Done { result: json!({ "loss": 1.5 }) });
+        let listed = list(root.path()).expect("listed");
+        assert_eq!(listed, [(path.clone(), manifest)]);
+        let events = std::fs::read_to_string(path.join("events.jsonl")).expect("read");
+        assert_eq!(events.lines().count(), 1);
+    }
+
+    #[test]
+    fn two_writers_do_not_meet() {
+        let root = tempfile::tempdir().expect("a temporary folder");
+        let first = RunDir::open(root.path(), &manifest("a")).expect("opened");
+        let second = RunDir::open(root.path(), &manifest("a"));
+        assert_eq!(second.expect_err("locked").code(), "E0850");
+        drop(first);
+        RunDir::open(root.path(), &manifest("a")).expect("free again");
+    }
+
+    #[test]
+    fn other_versions_and_other_keys_are_refused() {
+        let root = tempfile::tempdir().expect("a temporary folder");
+        let run = RunDir::open(root.path(), &manifest("a")).expect("opened");
+        let path = run.path().join("manifest.json");
+        drop(run);
+        let text = std::fs::read_to_string(&path).expect("read");
+        for (from, to, code) in [
+            ("\"version\": 1", "\"version\": 2", "E0608"),
+            ("\"key\": \"", "\"key\": \"0", "E0856"),
+            ("{", "", "E0856"),
+        ] {
+            std::fs::write(&path, text.replacen(from, to, 1)).expect("written");
+            let error = RunDir::open(root.path(), &manifest("a")).expect_err("refused");
+            assert_eq!(error.code(), code, "{to}");
+        }
+    }
+
+    #[test]
+    fn samples_past_a_step_are_dropped() {
+        let root = tempfile::tempdir().expect("a temporary folder");
+        let run = RunDir::open(root.path(), &manifest("a")).expect("opened");
+        run.keep_samples(3).expect("nothing there");
+        for step in [2, 4, 6] {
+            run.sample(step, "Once", " upon\na time").expect("written");
+        }
+        run.keep_samples(4).expect("cut");
+        let text = std::fs::read_to_string(run.path().join("samples.jsonl")).expect("read");
+        assert_eq!(text.lines().count(), 2);
+    }
+}
