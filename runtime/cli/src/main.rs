@@ -1,1 +1,96 @@
-fn main() {}
+//! The `cs336c` command: one file per command, errors as problems with codes, exit statuses that scripts can use.
+//!
+//! | status | when |
+//! | --- | --- |
+//! | 0 | everything that was asked is done |
+//! | 1 | the program has errors |
+//! | 2 | the command line cannot be understood |
+//! | 3 | refused at run time: a limit, a run in use, a yes that was not given |
+//! | 4 | a run failed |
+//! | 130 | interrupted; `run` again resumes |
+
+mod apply;
+mod args;
+mod data;
+mod doctor;
+mod explain;
+mod host;
+mod program;
+mod render;
+mod run;
+mod show;
+mod status;
+mod watch;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+use cs336_lab::{Exit, LabError};
+
+use crate::args::{Cli, Command};
+use crate::host::Real;
+use crate::render::Style;
+
+fn main() -> ExitCode {
+    // The checker walks programs recursively; deep ones need more stack than the main thread has.
+    const STACK: usize = 256 << 20;
+    let worker = std::thread::Builder::new().stack_size(STACK).spawn(command);
+    let exit = match worker.map(std::thread::JoinHandle::join) {
+        Ok(Ok(exit)) => exit,
+        // A panic has told about itself.
+        Ok(Err(_)) | Err(_) => Exit::Failed,
+    };
+    ExitCode::from(exit as u8)
+}
+
+fn command() -> Exit {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            error.print().ok();
+            return if error.use_stderr() { Exit::Usage } else { Exit::Ok };
+        }
+    };
+    let host = Real::new();
+    let style = Style::new(cli.json);
+    let result = match cli.command {
+        Command::Check(source) => show::check(&host, style, &source),
+        Command::Plan { source, nodes, kernels } => {
+            show::plan(&host, style, &source, &nodes, kernels)
+        }
+        Command::Graph { source, node, stage } => show::graph(&host, &source, &node, stage),
+        Command::Run { source, nodes, yes, machine } => {
+            run::run(&host, style, &source, &nodes, yes, &machine)
+        }
+        Command::Apply { source, name, input, weights, out, grad, sizes, machine } => {
+            let files = apply::Files { input, weights, out, grad };
+            apply::apply(&host, &source, &name, &files, &sizes, &machine)
+        }
+        Command::Data { source, nodes } => data::data(&host, style, &source, &nodes),
+        Command::Status { runs } => status::status(style, &runs),
+        Command::Doctor { machine } => doctor::doctor(&host, style, &machine),
+        Command::Explain { code } => explain::explain(code.as_deref()),
+    };
+    result.unwrap_or_else(|error| fail(style, &error))
+}
+
+/// Tells about an error.
+fn fail(style: Style, error: &LabError) -> Exit {
+    tell(style, &style.error(error));
+    error.exit()
+}
+
+/// A line for standard output. A reader that went away (`| head`) is no error.
+fn print(text: &str) {
+    writeln!(std::io::stdout(), "{text}").ok();
+}
+
+/// Problems: to standard output as JSON, else to standard error.
+fn tell(style: Style, text: &str) {
+    if style.json {
+        write!(std::io::stdout(), "{text}").ok();
+    } else {
+        write!(std::io::stderr(), "{text}").ok();
+    }
+}

@@ -1,0 +1,227 @@
+//! `check`, `plan`, `graph`: what a program means and costs, without running it.
+
+use cs336_compiler::check::hir::{Spec, TrainSpec};
+use cs336_compiler::front::Checked;
+use cs336_compiler::graph::print as graph_print;
+use cs336_compiler::plan::{self, Plan};
+use cs336_compiler::programs::TrainPrograms;
+use cs336_device::doctor::Calibration;
+use cs336_lab::experiment::{Standing, standings};
+use cs336_lab::{Exit, LabError};
+use serde_json::json;
+
+use crate::args::{Nodes, Source, Stage};
+use crate::host::Real;
+use crate::program::{Known, calibration};
+use crate::render::{Style, bytes, duration, short};
+
+/// `cs336c check`: one line a node, then the problems.
+pub(crate) fn check(host: &Real, style: Style, source: &Source) -> Result<Exit, LabError> {
+    let known = Known::new(host, source);
+    let disk = known.disk();
+    let checked = known.program(&disk, source).checked();
+    for line in &checked.lines {
+        if style.json {
+            crate::print(&json!({ "kind": "node", "line": line }).to_string());
+        } else {
+            crate::print(line);
+        }
+    }
+    crate::tell(style, &style.problems(checked.problems(), checked.sources()));
+    Ok(if checked.problems().has_errors() { Exit::Program } else { Exit::Ok })
+}
+
+/// `cs336c plan`: how each node stands, and what the runs cost.
+pub(crate) fn plan(
+    host: &Real,
+    style: Style,
+    source: &Source,
+    nodes: &Nodes,
+    kernels: bool,
+) -> Result<Exit, LabError> {
+    let known = Known::new(host, source);
+    let disk = known.disk();
+    let mut checked = known.program(&disk, source).sound()?;
+    crate::run::warn(style, &checked);
+    let machine = calibration(&known.cache);
+    let all = standings(&checked.nodes, &nodes.nodes, &nodes.runs)?;
+    let mut flops = 0.0;
+    for (name, standing) in all {
+        let node = checked.nodes[&name].clone();
+        let costs = match &node.spec {
+            Spec::Train(spec) => {
+                let micro = spec.execution.micro_rows.map(|rows| rows as usize);
+                let programs = compiled(&mut checked, |c| c.train_programs(&name, micro))?;
+                if !matches!(standing, Standing::Done { .. }) {
+                    flops += spec.steps.map_or(0.0, |steps| steps as f64 * spec.step_flops);
+                }
+                Some((spec.clone(), programs))
+            }
+            Spec::Data(_)
+            | Spec::Tokenizer(_)
+            | Spec::Model
+            | Spec::After { .. }
+            | Spec::NotBuilt { .. } => None,
+        };
+        if style.json {
+            let mut value = json!({ "kind": "node", "name": name, "of": node.kind, "standing": words(&standing) });
+            if let Some((spec, programs)) = &costs {
+                value["params"] = json!(spec.params);
+                value["steps"] = json!(spec.steps);
+                value["step_flops"] = json!(spec.step_flops);
+                value["executed_step_flops"] = json!(executed(&programs.step.plan.steps));
+                value["peak_bytes"] = json!(peak(&programs.step.plan));
+                value["seconds"] = json!(machine.as_ref().and_then(|m| seconds(spec, programs, m)));
+            }
+            crate::print(&value.to_string());
+            continue;
+        }
+        crate::print(&format!("{:<10} {:<20} {}", node.kind, name, words(&standing)));
+        if let Some((spec, programs)) = &costs {
+            print_costs(spec, programs, machine.as_ref());
+            if kernels {
+                crate::print(&plan::print::print(&programs.step.plan));
+            }
+        }
+    }
+    if !style.json {
+        crate::print(&format!("to do: {} FLOPs", short(flops)));
+    }
+    Ok(Exit::Ok)
+}
+
+/// `cs336c graph`.
+pub(crate) fn graph(
+    host: &Real,
+    source: &Source,
+    node: &str,
+    stage: Stage,
+) -> Result<Exit, LabError> {
+    let known = Known::new(host, source);
+    let disk = known.disk();
+    let mut checked = known.program(&disk, source).sound()?;
+    let seq = match checked.nodes.get(node).map(|node| &node.spec) {
+        Some(Spec::Train(spec)) => spec.seq as usize,
+        Some(
+            Spec::Data(_)
+            | Spec::Tokenizer(_)
+            | Spec::Model
+            | Spec::After { .. }
+            | Spec::NotBuilt { .. },
+        )
+        | None => {
+            let trains = checked.nodes.values().filter(|n| matches!(n.spec, Spec::Train(_)));
+            let known = trains.map(|n| n.name.clone()).collect();
+            return Err(LabError::NoNode { name: node.to_owned(), known });
+        }
+    };
+    let compiled = match stage {
+        Stage::Step => compiled(&mut checked, |c| c.train_programs(node, None))?.step,
+        Stage::Eval => compiled(&mut checked, |c| c.train_programs(node, None))?.eval,
+        Stage::Init => compiled(&mut checked, |c| c.train_programs(node, None))?.init,
+        Stage::Prefill => {
+            compiled(&mut checked, |c| c.decode_programs(node, seq.div_ceil(2), seq))?.prefill
+        }
+        Stage::Decode => {
+            compiled(&mut checked, |c| c.decode_programs(node, seq.div_ceil(2), seq))?.decode
+        }
+    };
+    crate::print(&graph_print::print(&compiled.graph));
+    Ok(Exit::Ok)
+}
+
+/// Compiles something; problems come with their texts.
+pub(crate) fn compiled<T>(
+    checked: &mut Checked<'_>,
+    make: impl FnOnce(&mut Checked<'_>) -> Result<T, cs336_compiler::problem::Problems>,
+) -> Result<T, LabError> {
+    make(checked)
+        .map_err(|problems| LabError::Program(Box::new((problems, checked.sources().clone()))))
+}
+
+fn words(standing: &Standing) -> String {
+    match standing {
+        Standing::Ready => "ready".to_owned(),
+        Standing::Missing => "to run".to_owned(),
+        Standing::Incomplete { step } => format!("goes on from step {step}"),
+        Standing::Done { result } => {
+            let figure = |name: &str| {
+                Some(format!(
+                    " {name} {:.4}",
+                    result.get(name).and_then(serde_json::Value::as_f64)?
+                ))
+            };
+            let figures: String = ["loss", "valid_loss"].into_iter().filter_map(figure).collect();
+            format!("done:{figures}")
+        }
+        Standing::NotBuilt { part } => format!("cannot run yet: comes with {part}"),
+        Standing::After { node } => format!("known after `{node}`"),
+    }
+}
+
+fn print_costs(spec: &TrainSpec, programs: &TrainPrograms, machine: Option<&Calibration>) {
+    let plan = &programs.step.plan;
+    let steps =
+        spec.steps.map_or("steps known after its data".to_owned(), |n| format!("{n} steps"));
+    let executed = executed(&plan.steps);
+    crate::print(&format!(
+        "           {} params, {steps} of {} tokens ({} x {} rows of {})",
+        short(spec.params as f64),
+        short(spec.batch_tokens as f64),
+        programs.micro_count,
+        programs.micro_rows,
+        programs.seq,
+    ));
+    crate::print(&format!(
+        "           a step: {} model FLOPs, {} executed, 6ND {}",
+        short(spec.step_flops),
+        short(executed),
+        short(6.0 * spec.params as f64 * spec.batch_tokens as f64),
+    ));
+    let classes: Vec<String> = plan
+        .memory
+        .iter()
+        .map(|(class, size)| {
+            format!("{} {}", format!("{class:?}").to_lowercase(), bytes(*size as f64))
+        })
+        .collect();
+    crate::print(&format!(
+        "           memory at its peak: {} ({})",
+        bytes(peak(plan) as f64),
+        classes.join(", ")
+    ));
+    let time = match machine.and_then(|machine| seconds(spec, programs, machine)) {
+        Some(seconds) => format!("about {}", duration(seconds)),
+        None => "unknown: run `cs336c doctor`".to_owned(),
+    };
+    crate::print(&format!("           time: {time}"));
+}
+
+fn peak(plan: &Plan) -> usize {
+    plan.memory.iter().map(|(_, bytes)| bytes).sum()
+}
+
+/// Floating-point operations of contractions in one execution.
+fn executed(steps: &[plan::Step]) -> f64 {
+    sum(steps, &|launch| launch.flops as f64)
+}
+
+/// A lower bound: each launch takes as long as its arithmetic or its memory traffic, whichever is longer.
+fn seconds(spec: &TrainSpec, programs: &TrainPrograms, machine: &Calibration) -> Option<f64> {
+    let time = |launch: &plan::Launch| {
+        let compute = launch.flops as f64 / (machine.gemm_gflops * 1e9);
+        compute.max(launch.bytes as f64 / (machine.copy_gb_per_s * 1e9))
+    };
+    Some(spec.steps? as f64 * sum(&programs.step.plan.steps, &time))
+}
+
+fn sum(steps: &[plan::Step], of: &dyn Fn(&plan::Launch) -> f64) -> f64 {
+    steps
+        .iter()
+        .map(|step| match step {
+            plan::Step::Launch(launch) => of(launch),
+            plan::Step::Loop { count, body, .. } => *count as f64 * sum(body, of),
+            plan::Step::Copy { .. } | plan::Step::Zero { .. } => 0.0,
+        })
+        .sum()
+}

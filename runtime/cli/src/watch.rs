@@ -1,0 +1,165 @@
+//! A run as it goes on: a line that changes on a terminal, plain lines elsewhere, JSON on request.
+//!
+//! Texts that the model writes and figures go to standard output, the progress line to standard error, so that output can be
+//! kept in a file while the line is seen.
+
+use std::io::{IsTerminal, Write};
+
+use cs336_lab::progress::{Note, Progress, Watcher};
+use serde_json::{Value, json};
+
+use crate::host::Real;
+use crate::render::{duration, short, sparkline};
+use cs336_lab::Host;
+
+/// Seconds between progress lines without a terminal.
+const PLAIN_SECONDS: f64 = 10.0;
+/// Seconds between redraws on a terminal.
+const REDRAW_SECONDS: f64 = 0.1;
+
+/// Shows a run.
+#[derive(Debug)]
+pub(crate) struct Show<'a> {
+    host: &'a Real,
+    json: bool,
+    terminal: bool,
+    /// When the progress was last shown.
+    last: f64,
+    /// A line is on the terminal that the next output replaces.
+    open: bool,
+}
+
+impl<'a> Show<'a> {
+    pub(crate) fn new(host: &'a Real, json: bool) -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        Self { host, json, terminal, last: f64::NEG_INFINITY, open: false }
+    }
+
+    /// Ends the line that changes, so that other output begins on its own.
+    pub(crate) fn close(&mut self) {
+        if self.open {
+            writeln!(std::io::stderr()).ok();
+            self.open = false;
+        }
+    }
+
+    fn say(&mut self, text: &str) {
+        if self.open {
+            write!(std::io::stderr(), "\r\x1b[2K").ok();
+            self.open = false;
+        }
+        crate::print(text);
+    }
+}
+
+impl Watcher for Show<'_> {
+    fn progress(&mut self, progress: &Progress) {
+        if self.json {
+            crate::print(&progress_json(progress).to_string());
+            return;
+        }
+        let now = self.host.seconds();
+        let over = progress.steps.is_some_and(|steps| progress.step >= steps);
+        let wait = if self.terminal { REDRAW_SECONDS } else { PLAIN_SECONDS };
+        if !over && now - self.last < wait {
+            return;
+        }
+        self.last = now;
+        let line = line(progress);
+        let mut out = std::io::stderr();
+        if self.terminal {
+            write!(out, "\r\x1b[2K{line}").ok();
+            out.flush().ok();
+            self.open = true;
+        } else {
+            writeln!(out, "{line}").ok();
+        }
+    }
+
+    fn note(&mut self, note: &Note) {
+        if self.json {
+            crate::print(&note_json(note).to_string());
+            return;
+        }
+        let text = note_text(note);
+        self.say(&text);
+    }
+}
+
+/// One line of progress.
+fn line(p: &Progress) -> String {
+    let steps = p.steps.map_or(String::new(), |steps| format!("/{steps}"));
+    let mut parts = vec![
+        format!("{} {}{steps}", p.node, p.step),
+        format!("loss {:.4}", p.loss),
+        sparkline(&p.losses),
+    ];
+    if let Some(valid) = p.valid_loss {
+        parts.push(format!("held-out {valid:.4}"));
+    }
+    parts.push(format!("{} tokens/s", short(p.tokens_per_second)));
+    if let Some(mfu) = p.mfu {
+        parts.push(format!("MFU {:.0}% (model FLOPs)", 100.0 * mfu));
+    }
+    let of = p.flops_budget.map_or(String::new(), |budget| format!(" of {}", short(budget)));
+    parts.push(format!("{}{of} FLOPs", short(p.flops)));
+    if let Some(eta) = p.eta_seconds.filter(|eta| *eta > 0.0) {
+        parts.push(format!("{} left", duration(eta)));
+    }
+    parts.join("  ")
+}
+
+fn note_text(note: &Note) -> String {
+    let listed = |figures: &[(String, f64)]| {
+        let all: Vec<String> =
+            figures.iter().map(|(name, value)| format!("{name} {value:.4}")).collect();
+        all.join("  ")
+    };
+    match note {
+        Note::Preparing { what } => format!("preparing {what}"),
+        Note::Start { node, path } => format!("{node}: starts, in {path}"),
+        Note::Resume { node, step } => format!("{node}: goes on from step {step}"),
+        Note::Refused { code, why } => format!("warning[{code}]: {why}; the one before it is used"),
+        Note::Eval { step, figures } => format!("step {step}: {}", listed(figures)),
+        Note::Sample { step, prompt, text } => format!("step {step}, a sample:\n{prompt}{text}\n"),
+        Note::Saved { step } => format!("step {step}: saved"),
+        Note::Searching { from, to } => {
+            format!("step {to} is not finite; doing steps {from} to {to} again to find the layer")
+        }
+        Note::Done { node, figures } => format!("{node}: done  {}", listed(figures)),
+        Note::Cached { node } => format!("{node}: is there already"),
+    }
+}
+
+fn progress_json(p: &Progress) -> Value {
+    json!({
+        "kind": "progress", "node": p.node, "step": p.step, "steps": p.steps, "tokens": p.tokens,
+        "flops": p.flops, "flops_budget": p.flops_budget, "share": p.share, "loss": p.loss,
+        "valid_loss": p.valid_loss, "lr": p.lr, "tokens_per_second": p.tokens_per_second,
+        "mfu": p.mfu, "mfu_counts": "model FLOPs", "eta_seconds": p.eta_seconds,
+    })
+}
+
+fn note_json(note: &Note) -> Value {
+    let object = |figures: &[(String, f64)]| -> Value {
+        figures.iter().map(|(name, value)| (name.clone(), json!(value))).collect()
+    };
+    match note {
+        Note::Preparing { what } => json!({ "kind": "preparing", "what": what }),
+        Note::Start { node, path } => json!({ "kind": "start", "node": node, "path": path }),
+        Note::Resume { node, step } => json!({ "kind": "resume", "node": node, "step": step }),
+        Note::Refused { code, why } => json!({ "kind": "refused", "code": code, "why": why }),
+        Note::Eval { step, figures } => {
+            json!({ "kind": "eval", "step": step, "figures": object(figures) })
+        }
+        Note::Sample { step, prompt, text } => {
+            json!({ "kind": "sample", "step": step, "prompt": prompt, "text": text })
+        }
+        Note::Saved { step } => json!({ "kind": "saved", "step": step }),
+        Note::Searching { from, to } => json!({ "kind": "searching", "from": from, "to": to }),
+        Note::Done { node, figures } => {
+            json!({ "kind": "done", "node": node, "figures": object(figures) })
+        }
+        Note::Cached { node } => json!({ "kind": "cached", "node": node }),
+    }
+}
