@@ -46,7 +46,7 @@ pub struct Eval<'w> {
     pub init_axes: Vec<crate::graph::Axis>,
     /// What training nodes mean, once found; the node itself is kept, so that its place in memory stays its own.
     pub specs: Vec<(Rc<NodeValue>, Option<super::kinds::Costed>)>,
-    /// Counts of models by their canonical text, place and row length: points of a sweep share shapes.
+    /// Counts of models by what they are and by row length: points of a sweep share shapes.
     pub counts: IndexMap<(String, usize), super::kinds::Facts>,
     /// Overrides of `--set`: path and value, applied to nodes and knobs of the main file.
     pub sets: Vec<(Vec<String>, Expr)>,

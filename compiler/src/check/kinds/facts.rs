@@ -7,7 +7,7 @@ use super::super::eval::Eval;
 use super::super::hir::{Node, Nodes, Spec, TrainSpec};
 use super::super::units::{self, Unit};
 use super::super::value::{Later, LayerForm, LayerValue, NodeValue, Quantity, Value};
-use super::{plain, train};
+use super::{meaning, plain, train};
 use crate::graph::DType;
 use crate::graph::cost;
 use crate::graph::grad::Remat;
@@ -31,11 +31,8 @@ pub struct Facts {
 const DEFAULT_SEQ: usize = 512;
 
 pub(super) fn of_model(eval: &mut Eval<'_>, parts: &TrainParts) -> Option<Facts> {
-    let key = (
-        format!("{:?} {}", parts.model.span, plain::canonical(&Value::Layer(parts.model.clone()))),
-        parts.seq,
-    );
-    if let Some(known) = eval.counts.get(&key) {
+    let key = meaning::identity(&parts.model).map(|text| (text, parts.seq));
+    if let Some(known) = key.as_ref().and_then(|k| eval.counts.get(k)) {
         return Some(*known);
     }
     let graph = eval.forward_graph(parts, 1)?;
@@ -46,7 +43,9 @@ pub(super) fn of_model(eval: &mut Eval<'_>, parts: &TrainParts) -> Option<Facts>
         params_non_embedding: table.params.non_embedding as u64,
         forward_flops: table.forward_flops(),
     };
-    eval.counts.insert(key, facts);
+    if let Some(key) = key {
+        eval.counts.insert(key, facts);
+    }
     Some(facts)
 }
 
@@ -91,7 +90,7 @@ pub(super) fn check_model(
         span,
         needs: Vec::new(),
         spec,
-        meaning: plain::canonical(&v),
+        meaning: meaning::of_value(eval, &v),
     };
     nodes.insert(name.to_owned(), node);
 }

@@ -5,6 +5,7 @@
 
 mod facts;
 mod fields;
+mod meaning;
 mod plain;
 pub mod schema;
 mod sweep;
@@ -176,7 +177,7 @@ fn add_node(eval: &mut Eval<'_>, n: &Rc<NodeValue>, nodes: &mut Nodes, lines: &m
             "sweep" => {
                 if let Some(s) = sweep::sweep(eval, n) {
                     lines.push(sweep::line(&n.name, &s));
-                    nodes.insert(n.name.to_string(), sweep_node(n, &s));
+                    nodes.insert(n.name.to_string(), sweep_node(eval, n, &s));
                 }
                 None
             }
@@ -186,24 +187,23 @@ fn add_node(eval: &mut Eval<'_>, n: &Rc<NodeValue>, nodes: &mut Nodes, lines: &m
     };
     let Some(spec) = spec else { return };
     let needs = plain::needs(n);
-    let meaning = plain::meaning(n);
+    let meaning = meaning::of_nodes(eval, std::iter::once(&**n), false);
     let node =
         Node { name: n.name.to_string(), kind: n.kind.clone(), span: n.span, needs, spec, meaning };
     nodes.insert(n.name.to_string(), node);
 }
 
 /// A sweep needs what its points need, and means what they mean.
-fn sweep_node(n: &NodeValue, s: &Sweep) -> Node {
+fn sweep_node(eval: &mut Eval<'_>, n: &NodeValue, s: &Sweep) -> Node {
     let mut needs: Vec<String> = s.after.iter().cloned().collect();
-    let mut meaning = String::new();
     for p in &s.points {
         for name in plain::needs(&p.node) {
             if !needs.contains(&name) {
                 needs.push(name);
             }
         }
-        meaning += &format!("{} {{\n{}}}\n", p.node.kind, plain::meaning(&p.node));
     }
+    let meaning = meaning::of_nodes(eval, s.points.iter().map(|p| &*p.node), true);
     let spec = Spec::NotBuilt { part: schema::SWEEPS.to_owned() };
     Node { name: n.name.to_string(), kind: n.kind.clone(), span: n.span, needs, spec, meaning }
 }

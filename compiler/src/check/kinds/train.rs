@@ -14,6 +14,7 @@ use crate::graph::DType;
 use crate::graph::grad::Remat;
 use crate::problem::Problem;
 use crate::source::Span;
+use crate::syntax::ast::ItemKind;
 
 /// The parts of a training node that are compiled.
 pub fn train_parts(eval: &mut Eval<'_>, node: &str) -> Option<TrainParts> {
@@ -122,6 +123,9 @@ pub(super) fn train(eval: &mut Eval<'_>, n: &Rc<NodeValue>) -> Option<Costed> {
         return known.clone();
     }
     let spec = costed(eval, n).and_then(|(c, parts)| traced(eval, &parts).map(|()| c));
+    if let Some(c) = &spec {
+        repeats(eval, n, &c.spec);
+    }
     eval.specs.push((n.clone(), spec.clone()));
     spec
 }
@@ -167,7 +171,8 @@ pub(super) fn costed(eval: &mut Eval<'_>, n: &NodeValue) -> Option<(Costed, Trai
     let rows = batch_tokens / seq as u64;
     let step_flops = 3.0 * facts.forward_flops * rows as f64;
     let budget = budget(eval, n)?;
-    let steps = steps(eval, n, budget, step_flops, batch_tokens, facts.params)?;
+    let known = known_tokens(eval, &stream).map(|(_, tokens)| tokens);
+    let steps = steps(eval, n, budget, step_flops, batch_tokens, facts.params, known)?;
     let execution = execution(eval, n, &stream)?;
     let seed = match n.fields.get("seed") {
         None => 0,
@@ -198,6 +203,55 @@ pub(super) fn costed(eval: &mut Eval<'_>, n: &NodeValue) -> Option<(Costed, Trai
         .map(|(_, part)| part)
         .or_else(|| unbuilt_field.map(|(_, part)| (*part).to_owned()));
     Some((Costed { spec, not_built }, parts))
+}
+
+/// The data node behind training rows and its tokens, where an earlier run has counted them.
+fn known_tokens(eval: &Eval<'_>, s: &Stream) -> Option<(String, f64)> {
+    let mut at = Some(s);
+    while let Some(s) = at {
+        if let Some((node, side)) = &s.node {
+            let part = if side.is_empty() { node.to_string() } else { format!("{node}.{side}") };
+            let tokens =
+                eval.world.fact(&part, "tokens").or_else(|| eval.world.fact(node, "tokens"));
+            return tokens.filter(|t| *t >= 1.0).map(|t| (part, t));
+        }
+        at = s.input.as_deref();
+    }
+    None
+}
+
+/// W0510 if a budget that is no number of epochs reads the data more than once.
+fn repeats(eval: &mut Eval<'_>, n: &NodeValue, t: &TrainSpec) {
+    let (Some(steps), false) = (t.steps, matches!(t.budget, Budget::Epochs(_))) else { return };
+    let Some(stream) = data_of(eval, n) else { return };
+    let Some((part, have)) = known_tokens(eval, &stream) else { return };
+    let need = steps as f64 * t.batch_tokens as f64;
+    let epochs = need / have;
+    if epochs < 1.05 {
+        return;
+    }
+    let span = at(n, "budget");
+    let text = format!(
+        "the budget needs {} tokens but `{part}` has {}: {epochs:.1} epochs",
+        units::short(need),
+        units::short(have)
+    );
+    let once = (have / t.batch_tokens as f64).floor();
+    let amount = match t.budget {
+        Budget::Flops(_) => Some(format!("{:.1e}FLOPs", once * t.step_flops)),
+        Budget::Tokens(_) => Some(format!("{}tokens", once * t.batch_tokens as f64)),
+        Budget::Steps(_) => Some(format!("{once}steps")),
+        Budget::TokensPerParam(_) | Budget::Epochs(_) | Budget::Seconds(_) => None,
+    };
+    let written = eval.sources.text(span).to_owned();
+    let is_knob = eval.modules.get(MAIN).is_some_and(|m| {
+        m.names.get(&written).is_some_and(|i| matches!(m.items[*i].kind, ItemKind::Knob { .. }))
+    });
+    let mut p = Problem::new("W0510", span, text);
+    if let (Some(amount), true) = (amount, is_knob) {
+        p = p.help(format!("`--set {written}={amount}` is one epoch"));
+    }
+    eval.problem(p.help(format!("say `budget = {} epochs` if it is meant", epochs.round())));
 }
 
 /// Fields whose runtime comes with a later part.
@@ -284,6 +338,7 @@ fn steps(
     step_flops: f64,
     batch_tokens: u64,
     params: u64,
+    data_tokens: Option<f64>,
 ) -> Option<Option<u64>> {
     let batch = batch_tokens as f64;
     let steps = match budget {
@@ -291,7 +346,11 @@ fn steps(
         Budget::Tokens(t) => t / batch,
         Budget::TokensPerParam(r) => r * params as f64 / batch,
         Budget::Steps(s) => s,
-        Budget::Epochs(_) | Budget::Seconds(_) => return Some(None),
+        Budget::Epochs(e) => match data_tokens {
+            Some(tokens) => (e * tokens / batch).max(1.0),
+            None => return Some(None),
+        },
+        Budget::Seconds(_) => return Some(None),
     };
     // A quotient that is whole but for rounding is whole.
     let whole =
