@@ -81,10 +81,32 @@ impl Eval<'_> {
     /// Reports what the graph builder said.
     pub fn misfit(&mut self, m: Misfit, span: Span) -> Value {
         let mut p = Problem::new(m.code, span, m.message);
+        for reason in self.because(&p.message) {
+            p = p.help(reason);
+        }
         if let Some(h) = m.help {
             p = p.help(h);
         }
         self.problem(p)
+    }
+
+    /// Where the axes that a message names got their sizes: "`ff` is 1408 because tiny.cs336:21 says so".
+    fn because(&self, message: &str) -> Vec<String> {
+        let Some(trace) = &self.trace else { return Vec::new() };
+        let mut reasons: Vec<String> = Vec::new();
+        let words = message.split(|c: char| !c.is_alphanumeric() && c != '_');
+        for word in words {
+            let Some(a) = trace.axes.get(word) else { continue };
+            let Some(origin) = a.origin else { continue };
+            let file = self.sources.file(origin.file);
+            let (line, _) = self.sources.line_col(origin);
+            let reason =
+                format!("`{word}` is {} because {}:{line} says so", a.axis.size, file.name);
+            if !reasons.contains(&reason) && reasons.len() < 4 {
+                reasons.push(reason);
+            }
+        }
+        reasons
     }
 
     /// Evaluates an expression.

@@ -167,6 +167,38 @@ fn is_measure(e: &Expr, columns: &[String]) -> bool {
     }
 }
 
+/// The fields of the row at hand that an expression reads: `.params`, `.tokens`.
+pub fn fields<'a>(e: &'a Expr, out: &mut Vec<&'a ast::Ident>) {
+    let mut asked = Vec::new();
+    dots(e, None, &mut asked);
+    out.extend(asked.into_iter().map(|(id, _)| id));
+}
+
+/// The bare names that an expression reads, without those that it calls.
+pub fn names(e: &Expr, out: &mut Vec<ast::Ident>) {
+    match &*e.kind {
+        ExprKind::Name(name) => {
+            if !out.iter().any(|id| id.name == *name) {
+                out.push(ast::Ident { name: name.clone(), span: e.span });
+            }
+        }
+        ExprKind::Call { args, .. } => args.iter().for_each(|a| names(&a.value, out)),
+        ExprKind::Unary { value, .. } => names(value, out),
+        ExprKind::Binary { left, right, .. } => {
+            names(left, out);
+            names(right, out);
+        }
+        ExprKind::If { condition, then, otherwise } => {
+            [condition, then, otherwise].into_iter().for_each(|e| names(e, out));
+        }
+        ExprKind::Compare { first, rest } => {
+            names(first, out);
+            rest.iter().for_each(|(_, _, e)| names(e, out));
+        }
+        _ => {}
+    }
+}
+
 /// A field of the row that an expression reads, with the arguments behind it.
 type Asked<'a> = (&'a ast::Ident, Option<&'a [ast::Arg]>);
 

@@ -5,6 +5,7 @@
 
 mod facts;
 mod fields;
+mod fit;
 mod meaning;
 mod plain;
 pub mod schema;
@@ -27,7 +28,7 @@ use crate::syntax::ast::{self, ExprKind, ItemKind, NodeName};
 pub use facts::Facts;
 pub use fields::{changed, fields, has_field};
 pub use sweep::{Point, Sweep};
-pub use train::{Costed, train_parts};
+pub use train::{Costed, micro_rows, train_parts};
 
 /// True for kinds of nodes.
 pub fn is_kind(name: &str) -> bool {
@@ -81,6 +82,7 @@ pub fn check_nodes(eval: &mut Eval<'_>) -> (Nodes, Vec<String>) {
     for e in asserts {
         check_assert(eval, &e);
     }
+    super::names::check(eval);
     eval.unused_imports();
     (nodes, lines)
 }
@@ -154,7 +156,10 @@ fn check_assert(eval: &mut Eval<'_>, e: &ast::Expr) {
 
 fn add_node(eval: &mut Eval<'_>, n: &Rc<NodeValue>, nodes: &mut Nodes, lines: &mut Vec<String>) {
     let Some(kind) = schema::kind(&n.kind) else { return };
-    let fine = fields::check(eval, kind, n);
+    let mut fine = fields::check(eval, kind, n);
+    if fine && n.kind == "fit" {
+        fine = fit::check(eval, n);
+    }
     let wrong = n.fields.fields.values().any(|(v, _)| matches!(v, Value::Error));
     if !fine || wrong {
         return;
@@ -170,7 +175,7 @@ fn add_node(eval: &mut Eval<'_>, n: &Rc<NodeValue>, nodes: &mut Nodes, lines: &m
             "train" => {
                 let costed = train::train(eval, n);
                 if let Some(c) = &costed {
-                    lines.push(facts::train_line(&n.name, &c.spec));
+                    lines.push(facts::train_line(eval, n, c));
                 }
                 costed.map(Costed::into_spec)
             }

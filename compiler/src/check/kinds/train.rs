@@ -10,8 +10,10 @@ use super::super::stages;
 use super::super::units;
 use super::super::value::{NodeValue, Record, Stream, Value};
 use super::{facts, schema};
-use crate::graph::DType;
 use crate::graph::grad::Remat;
+use crate::graph::{DType, Graph};
+use crate::pipeline::compile;
+use crate::plan::{Class, Target};
 use crate::problem::Problem;
 use crate::source::Span;
 use crate::syntax::ast::ItemKind;
@@ -105,9 +107,17 @@ pub struct Costed {
     pub spec: TrainSpec,
     /// The part of the project that brings what it needs, if that is not built yet.
     pub not_built: Option<String>,
+    /// Bytes at the peak of a step by class, on one device; not for points of sweeps, nor for several devices.
+    pub memory: Vec<(Class, usize)>,
 }
 
 impl Costed {
+    /// Bytes at the peak of a step on one device, where the plan is known.
+    pub fn peak_bytes(&self) -> Option<f64> {
+        let total: usize = self.memory.iter().map(|(_, bytes)| bytes).sum();
+        (total > 0).then_some(total as f64)
+    }
+
     /// What is run.
     pub fn into_spec(self) -> Spec {
         match self.not_built {
@@ -122,7 +132,13 @@ pub(super) fn train(eval: &mut Eval<'_>, n: &Rc<NodeValue>) -> Option<Costed> {
     if let Some((_, known)) = eval.specs.iter().find(|(known, _)| Rc::ptr_eq(known, n)) {
         return known.clone();
     }
-    let spec = costed(eval, n).and_then(|(c, parts)| traced(eval, &parts).map(|()| c));
+    let spec = costed(eval, n).and_then(|(mut c, parts)| {
+        let step = traced(eval, &c.spec, &parts)?;
+        if n.fields.get("mesh").is_none() {
+            c.memory = step_memory(eval, step, parts.span)?;
+        }
+        Some(c)
+    });
     if let Some(c) = &spec {
         repeats(eval, n, &c.spec);
     }
@@ -130,14 +146,40 @@ pub(super) fn train(eval: &mut Eval<'_>, n: &Rc<NodeValue>) -> Option<Costed> {
     spec
 }
 
-/// The loss, the initialisers and the optimizer's step, traced once for a single row: what is wrong in them is found before
-/// anything is run.
-fn traced(eval: &mut Eval<'_>, parts: &TrainParts) -> Option<()> {
+/// Rows per micro-batch: as asked, else at most so many positions as keep a machine busy and its memory free; a divisor of the rows of a
+/// batch.
+pub fn micro_rows(rows: usize, seq: usize, wanted: Option<usize>) -> usize {
+    const POSITIONS: usize = 16 * 1024;
+    let fitting = (POSITIONS / seq.max(1)).max(1);
+    let wanted = wanted.unwrap_or(fitting).clamp(1, rows.max(1));
+    (1..=wanted).rev().find(|n| rows % n == 0).unwrap_or(1)
+}
+
+/// Traces the loss, the initialisers and the optimizer's step: what is wrong in them is found before anything is run. Gives the
+/// graph of a step as it would run.
+fn traced(eval: &mut Eval<'_>, t: &TrainSpec, parts: &TrainParts) -> Option<Graph> {
+    let rows = (t.batch_tokens / t.seq.max(1)).max(1) as usize;
+    let micro = micro_rows(rows, parts.seq, t.execution.micro_rows.map(|m| m as usize));
     let kinds = eval.weight_views(parts)?;
     eval.eval_graph(parts, 1)?;
-    let step = eval.step_graph(parts, 1, 1)?;
+    let step = eval.step_graph(parts, micro, rows / micro)?;
     eval.init_graph(parts, &kinds, &step.states)?;
-    Some(())
+    Some(step.graph)
+}
+
+/// The bytes at the peak of a step, by class, of the plan that would run; nothing is emitted for it.
+fn step_memory(eval: &mut Eval<'_>, step: Graph, span: Span) -> Option<Vec<(Class, usize)>> {
+    match compile(step, &Target::cpu()) {
+        Ok(compiled) => Some(compiled.plan.memory),
+        Err(bug) => {
+            let text = format!("a fault of the compiler in {}: {}", bug.stage, bug.message);
+            eval.problem(
+                Problem::new("E0899", span, text)
+                    .help("this is our mistake, not yours; please report it with the program"),
+            );
+            None
+        }
+    }
 }
 
 /// A train node with its costs, and the parts that are compiled.
@@ -202,7 +244,7 @@ pub(super) fn costed(eval: &mut Eval<'_>, n: &NodeValue) -> Option<(Costed, Trai
     let not_built = unbuilt_data
         .map(|(_, part)| part)
         .or_else(|| unbuilt_field.map(|(_, part)| (*part).to_owned()));
-    Some((Costed { spec, not_built }, parts))
+    Some((Costed { spec, not_built, memory: Vec::new() }, parts))
 }
 
 /// The data node behind training rows and its tokens, where an earlier run has counted them.
