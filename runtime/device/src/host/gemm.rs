@@ -1,14 +1,16 @@
 //! Dense contractions by the crate `gemm`, in f32.
 //!
-//! 16-bit operands are widened whole into scratch first, and a 16-bit result is rounded once at the end. How `gemm` cuts the
+//! 16-bit operands are widened whole into scratch first, by fused loops like any other, and a 16-bit result is rounded once at the end. How `gemm` cuts the
 //! contracted axis depends on the shapes alone, so results do not depend on the number of threads (tested below).
 
-use cs336_compiler::kernel::{Access, Gemm};
+use cs336_compiler::kernel::{Access, Effect, Gemm, Inst, Literal, Loop, Operand, Stage};
 use cs336_compiler::scalar::DType;
 use gemm::Parallelism;
 
-use super::cells::{Shared, View, offset_of};
+use super::cells::{Shared, offset_of};
+use super::loops::LoopCode;
 use super::pool::Pool;
+use crate::error::DeviceError;
 
 /// A matrix of f32 in memory: address and strides in elements.
 #[derive(Debug, Clone, Copy)]
@@ -78,146 +80,171 @@ pub(crate) unsafe fn multiply(
     }
 }
 
-/// Runs a Gemm on bound operands (a, b, c: addresses of coordinates 0).
-///
-/// # Safety
-/// The operands' extents are inside memory as the launch has checked; c is used by nobody else.
-pub(crate) unsafe fn run(kernel: &Gemm, pool: &Pool, operands: &[*mut u8]) {
-    let batches: usize = kernel.batch.iter().product();
-    let (m, n, k) = (kernel.m, kernel.n, kernel.k);
-    if batches * m * n == 0 {
-        return;
-    }
-    let views = [
-        View::new(&kernel.a, operands[0]),
-        View::new(&kernel.b, operands[1]),
-        View::new(&kernel.c, operands[2]),
-    ];
-    let axes = kernel.batch.len();
-    // The axes of each operand's rows and columns.
-    let sides = [(axes, axes + 2, m, k), (axes + 2, axes + 1, k, n), (axes, axes + 1, m, n)];
-    let plans: Vec<Side<'_>> = (views.into_iter().zip(sides))
-        .map(|(view, (row, col, rows, cols))| Side::new(view, &kernel.batch, row, col, rows, cols))
-        .collect();
-    let scratch: usize = plans.iter().map(|p| p.scratch).sum();
-    let add = kernel.c.access == Access::Accumulate;
-    pool.with_scratch(scratch, |memory| {
-        let base = Shared(memory.as_mut_ptr());
-        let mut from = 0;
-        let mut bound = Vec::new();
-        for (i, side) in plans.iter().enumerate() {
-            let at = Shared(base.at(from));
-            from += side.scratch;
-            if side.scratch > 0 && (i < 2 || add) {
-                side.widen(pool, at);
-            }
-            bound.push(at);
-        }
-        let matrix = |i: usize, batch: usize| plans[i].matrix(bound[i], batch);
-        let threads = pool.size();
-        let one = |batch: usize, threads: usize| {
-            let (a, b, c) = (matrix(0, batch), matrix(1, batch), matrix(2, batch));
-            // SAFETY: passed on to the caller: all three are inside their operands (or inside scratch of their
-            // size), and batches write disjoint parts of c.
-            unsafe { multiply((m, n, k), c, add, a, b, threads) }
-        };
-        let work = 2 * m * n * k.max(1);
-        if batches >= threads || work < 1 << 20 {
-            pool.each(batches, batches * work / 8, |batch| one(batch, 1));
-        } else {
-            for batch in 0..batches {
-                one(batch, threads);
-            }
-        }
-        if plans[2].scratch > 0 {
-            plans[2].narrow(pool, bound[2]);
-        }
-    });
+/// A Gemm with what its 16-bit operands need.
+#[derive(Debug)]
+pub(crate) struct GemmCode {
+    /// a, b, c.
+    sides: [Side; 3],
 }
 
-/// One operand: where its matrices are, or how large their f32 copies are.
-struct Side<'k> {
-    view: View<'k>,
-    batch: &'k [usize],
-    /// Numbers of axes.
-    row: usize,
-    col: usize,
-    rows: usize,
-    cols: usize,
+impl GemmCode {
+    /// Compiles the conversions.
+    pub(crate) fn new(kernel: &Gemm) -> Result<Self, DeviceError> {
+        let axes = kernel.batch.len();
+        let (m, n, k) = ((axes, kernel.m), (axes + 1, kernel.n), (axes + 2, kernel.k));
+        let add = kernel.c.access == Access::Accumulate;
+        let side = |operand, row, col| Side::new(operand, &kernel.batch, row, col);
+        let mut c = side(&kernel.c, m, n)?;
+        if !add {
+            c.widen = None;
+        }
+        Ok(Self { sides: [side(&kernel.a, m, k)?, side(&kernel.b, k, n)?, c] })
+    }
+
+    /// Runs it on bound operands (a, b, c: addresses of coordinates 0).
+    ///
+    /// # Safety
+    /// The operands' extents are inside memory as the launch has checked; c is used by nobody else.
+    pub(crate) unsafe fn run(&self, kernel: &Gemm, pool: &Pool, operands: &[*mut u8]) {
+        let batches: usize = kernel.batch.iter().product();
+        let (m, n, k) = (kernel.m, kernel.n, kernel.k);
+        if batches * m * n == 0 {
+            return;
+        }
+        let scratch: usize = self.sides.iter().map(|s| s.scratch).sum();
+        let add = kernel.c.access == Access::Accumulate;
+        pool.with_scratch(scratch, |memory| {
+            let mut free = Shared(memory.as_mut_ptr());
+            let bound = [0, 1, 2].map(|i| {
+                let side = &self.sides[i];
+                let at = free;
+                free = Shared(free.at(side.scratch));
+                if let Some(widen) = &side.widen {
+                    // SAFETY: passed on to the caller; scratch has room for the matrices of this side.
+                    unsafe { widen.run(pool, &[operands[i], at.0.cast()], &[]) };
+                }
+                if side.scratch > 0 { at } else { Shared(operands[i].cast()) }
+            });
+            let matrix = |i: usize, batch: usize| {
+                let side = &self.sides[i];
+                let start = offset_of(batch, &kernel.batch, &side.batch);
+                Matrix { data: bound[i], row: side.row, col: side.col }.offset(start)
+            };
+            let threads = pool.size();
+            let one = |batch: usize, threads: usize| {
+                let (a, b, c) = (matrix(0, batch), matrix(1, batch), matrix(2, batch));
+                // SAFETY: passed on to the caller: all three are inside their operands (or inside scratch of their
+                // size), and batches write disjoint parts of c.
+                unsafe { multiply((m, n, k), c, add, a, b, threads) }
+            };
+            let work = 2 * m * n * k.max(1);
+            if batches >= threads || work < 1 << 20 {
+                pool.each(batches, batches * work / 8, |batch| one(batch, 1));
+            } else {
+                for batch in 0..batches {
+                    one(batch, threads);
+                }
+            }
+            if let Some(narrow) = &self.sides[2].narrow {
+                // SAFETY: as for widening; elements of c are distinct.
+                unsafe { narrow.run(pool, &[bound[2].0.cast(), operands[2]], &[]) };
+            }
+        });
+    }
+}
+
+/// One operand: where its matrices are, or how its f32 copies are made.
+#[derive(Debug)]
+struct Side {
+    /// Strides of the matrices that are multiplied: the operand's, or those of its copy.
+    batch: Vec<i64>,
+    row: isize,
+    col: isize,
     /// f32 numbers of scratch; 0: used in place.
     scratch: usize,
-    /// Whether all batches share one matrix.
-    shared: bool,
+    /// Operand to scratch.
+    widen: Option<LoopCode>,
+    /// Scratch to operand.
+    narrow: Option<LoopCode>,
 }
 
-impl<'k> Side<'k> {
+impl Side {
+    /// `row` and `col`: the operand's axes with their extents.
     fn new(
-        view: View<'k>,
-        batch: &'k [usize],
-        row: usize,
-        col: usize,
-        rows: usize,
-        cols: usize,
-    ) -> Self {
-        let shared = (batch.iter().zip(view.strides)).all(|(e, s)| *e == 1 || *s == 0);
-        let matrices = if shared { 1 } else { batch.iter().product() };
-        let scratch = if view.dtype == DType::F32 { 0 } else { matrices * rows * cols };
-        Self { view, batch, row, col, rows, cols, scratch, shared }
-    }
-
-    fn matrix(&self, scratch: Shared, batch: usize) -> Matrix {
-        if self.scratch > 0 {
-            let at = if self.shared { 0 } else { batch * self.rows * self.cols };
-            return Matrix::new(scratch.at(at), self.cols as isize, 1);
+        operand: &Operand,
+        batch: &[usize],
+        row: (usize, usize),
+        col: (usize, usize),
+    ) -> Result<Self, DeviceError> {
+        let strides = &operand.strides;
+        let axes = batch.len();
+        if operand.dtype == DType::F32 {
+            return Ok(Self {
+                batch: strides[..axes].to_vec(),
+                row: strides[row.0] as isize,
+                col: strides[col.0] as isize,
+                scratch: 0,
+                widen: None,
+                narrow: None,
+            });
         }
-        let (row, col) = (self.view.strides[self.row], self.view.strides[self.col]);
-        let whole = Matrix::new(self.view.at(0).cast(), row as isize, col as isize);
-        whole.offset(offset_of(batch, self.batch, self.view.strides))
-    }
-
-    /// Copies into scratch as f32.
-    fn widen(&self, pool: &Pool, scratch: Shared) {
-        self.rows_of(pool, |line, stride, at| {
-            // SAFETY: rows of scratch are disjoint and inside it.
-            let to = unsafe { scratch.slice(at, self.cols) };
-            for (j, t) in to.iter_mut().enumerate() {
-                // SAFETY: inside the operand, which the launch has checked.
-                *t = unsafe { self.view.get(line + j as i64 * stride) };
-            }
-        });
-    }
-
-    /// Copies from scratch, rounding.
-    fn narrow(&self, pool: &Pool, scratch: Shared) {
-        self.rows_of(pool, |line, stride, at| {
-            // SAFETY: rows of scratch are disjoint and inside it.
-            let from = unsafe { scratch.slice(at, self.cols) };
-            for (j, f) in from.iter().enumerate() {
-                // SAFETY: inside the operand, which the launch has checked; elements of c are distinct.
-                unsafe { self.view.set(line + j as i64 * stride, *f) };
-            }
-        });
-    }
-
-    /// Calls with (offset of the row in the operand, its stride, offset in scratch) for every row of every matrix.
-    fn rows_of(&self, pool: &Pool, each: impl Fn(i64, i64, usize) + Sync + Send) {
-        let matrices = if self.shared { 1 } else { self.batch.iter().product() };
-        let (row, col) = (self.view.strides[self.row], self.view.strides[self.col]);
-        let total = matrices * self.rows;
-        let ranges = super::pool::cut(total, 8 * pool.size(), 1);
-        pool.each(ranges.len(), 4 * self.scratch, |task| {
-            for i in ranges[task].0..ranges[task].1 {
-                let (matrix, line) = (i / self.rows, i % self.rows);
-                let start = offset_of(matrix, self.batch, self.view.strides) + line as i64 * row;
-                each(start, col, i * self.cols);
-            }
-        });
+        // A copy keeps the order of the operand, so that both are walked along memory; batches that share a matrix
+        // share its copy.
+        let rows_inside = strides[row.0].abs() < strides[col.0].abs();
+        let (outer, inner) = if rows_inside { (col, row) } else { (row, col) };
+        let extents: Vec<usize> = (batch.iter().zip(strides))
+            .map(|(extent, stride)| if *stride == 0 { 1 } else { *extent })
+            .chain([outer.1, inner.1])
+            .collect();
+        let mut dense = vec![0i64; axes + 2];
+        let mut step = 1;
+        for (i, extent) in extents.iter().enumerate().rev() {
+            dense[i] = if *extent == 1 && i < axes { 0 } else { step };
+            step *= *extent as i64;
+        }
+        let mut own = strides[..axes].to_vec();
+        own.extend([strides[outer.0], strides[inner.0]]);
+        let convert = |reading: bool| {
+            let view = |dtype, strides: &[i64], access| {
+                let strides = strides.to_vec();
+                Operand { dtype, strides, offset: 0, dynamic: None, access }
+            };
+            let outside = |access| view(operand.dtype, &own, access);
+            let inside = |access| view(DType::F32, &dense, access);
+            let operands = if reading {
+                vec![outside(Access::Read), inside(Access::Write)]
+            } else {
+                vec![inside(Access::Read), outside(Access::Write)]
+            };
+            let outside = Literal::new(0.0);
+            let load = Inst::Load { operand: 0, indirect: vec![], guards: vec![], outside };
+            let effects = vec![Effect::Store { operand: 1, value: 0 }];
+            let kernel = Loop {
+                rows: extents[..axes + 1].to_vec(),
+                cols: vec![inner.1],
+                operands,
+                stages: vec![Stage { per_row: false, insts: vec![load], effects }],
+                row_values: 0,
+                params: vec![],
+            };
+            LoopCode::new(&kernel, "a contraction")
+        };
+        let (outer_step, inner_step) = (dense[axes] as isize, dense[axes + 1] as isize);
+        let written = operand.access != Access::Read;
+        Ok(Self {
+            batch: dense[..axes].to_vec(),
+            row: if rows_inside { inner_step } else { outer_step },
+            col: if rows_inside { outer_step } else { inner_step },
+            scratch: extents.iter().product(),
+            widen: Some(convert(true)?),
+            narrow: if written { Some(convert(false)?) } else { None },
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use cs336_compiler::kernel::{Kernel, Operand};
+    use cs336_compiler::kernel::Kernel;
 
     use super::*;
     use crate::host::oracle::{Memory, coords, distance, launch, noise, operand};

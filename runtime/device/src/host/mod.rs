@@ -24,6 +24,7 @@ use crate::memory::Block;
 use crate::{Device, Span};
 use attention::{Backward, Forward};
 use bounds::Reach;
+use gemm::GemmCode;
 use loops::{ColReduceCode, LoopCode};
 use pool::Pool;
 
@@ -59,7 +60,8 @@ enum Body {
     ColReduce(ColReduceCode),
     Attention(Box<Forward>),
     AttentionGrad(Box<Backward>),
-    /// Nothing is compiled: Gemm, Scatter, RowOp.
+    Gemm(GemmCode),
+    /// Nothing is compiled: Scatter, RowOp.
     Fixed,
 }
 
@@ -138,7 +140,8 @@ impl Compiled {
             Kernel::ColReduce(k) => Body::ColReduce(ColReduceCode::new(k, "a column reduction")?),
             Kernel::Attention(k) => Body::Attention(Box::new(Forward::new(k)?)),
             Kernel::AttentionGrad(k) => Body::AttentionGrad(Box::new(Backward::new(k)?)),
-            Kernel::Gemm(_) | Kernel::Scatter(_) | Kernel::RowOp(_) => Body::Fixed,
+            Kernel::Gemm(k) => Body::Gemm(GemmCode::new(k)?),
+            Kernel::Scatter(_) | Kernel::RowOp(_) => Body::Fixed,
         };
         Ok(Self { kernel: kernel.clone(), body, reaches: bounds::reaches(kernel) })
     }
@@ -204,9 +207,9 @@ impl Compiled {
                 // SAFETY: passed on to the caller.
                 unsafe { code.run(k, pool, operands, params) }
             }
-            (Kernel::Gemm(k), _) => {
+            (Kernel::Gemm(k), Body::Gemm(code)) => {
                 // SAFETY: passed on to the caller.
-                unsafe { gemm::run(k, pool, operands) }
+                unsafe { code.run(k, pool, operands) }
             }
             (Kernel::Scatter(k), _) => {
                 // SAFETY: passed on to the caller.
@@ -216,7 +219,7 @@ impl Compiled {
                 // SAFETY: passed on to the caller.
                 unsafe { rowop::run(k, pool, operands) }
             }
-            (Kernel::Loop(_) | Kernel::ColReduce(_), _)
+            (Kernel::Loop(_) | Kernel::ColReduce(_) | Kernel::Gemm(_), _)
             | (Kernel::Attention(_) | Kernel::AttentionGrad(_), _) => {
                 debug_assert!(false, "`new` pairs kernels with their bodies");
             }
