@@ -268,9 +268,12 @@ pub(crate) fn bytes(value: f64) -> String {
     format!("{value} bytes")
 }
 
-/// `2h 5m`, `3m 20s`, `45s`.
+/// `2h 05m`, `3m 20s`, `45s`, `0.4s`.
 pub(crate) fn duration(seconds: f64) -> String {
-    let whole = seconds.max(0.0).round() as u64;
+    if seconds < 9.95 {
+        return format!("{:.1}s", seconds.max(0.0));
+    }
+    let whole = seconds.round() as u64;
     match (whole / 3600, whole / 60 % 60, whole % 60) {
         (0, 0, s) => format!("{s}s"),
         (0, m, s) => format!("{m}m {s:02}s"),

@@ -81,8 +81,11 @@ impl Watcher for Show<'_> {
             crate::print(&note_json(note).to_string());
             return;
         }
-        let text = note_text(note);
-        self.say(&text);
+        // Saving is routine; `events.jsonl` has it.
+        if !matches!(note, Note::Saved { .. }) {
+            let text = note_text(note);
+            self.say(&text);
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
 use crate::error::LabError;
-use crate::files::{read_json, sync_folder};
+use crate::files::{read_json, sync_folder, temporary};
 
 /// The version of `checkpoint.json`.
 const VERSION: u64 = 1;
@@ -98,11 +98,12 @@ pub fn save(
 ) -> Result<PathBuf, LabError> {
     let failed = |source| LabError::write(all, source);
     std::fs::create_dir_all(all).map_err(failed)?;
-    let folder = tempfile::Builder::new().prefix(".unfinished-").tempdir_in(all).map_err(failed)?;
+    let folder = temporary(0o777).prefix(".unfinished-").tempdir_in(all).map_err(failed)?;
+    let path = path_of(all, counters.step);
     let mut files = BTreeMap::new();
     for (name, tensors) in [(WEIGHTS, weights), (STATE, states)] {
         let bytes = to_safetensors(tensors, &all.join(name))?;
-        put(&folder.path().join(name), &bytes)?;
+        put(folder.path(), name, &bytes, &path)?;
         let blake3 = blake3::hash(&bytes).to_hex().to_string();
         files.insert(name.to_owned(), FileEntry { bytes: bytes.len() as u64, blake3 });
     }
@@ -110,9 +111,8 @@ pub fn save(
         Index { version: VERSION, key: key.to_owned(), counters, files, blake3: String::new() };
     index.blake3 = index.hash();
     let text = serde_json::to_string_pretty(&index).expect("numbers and texts are JSON") + "\n";
-    put(&folder.path().join(INDEX), text.as_bytes())?;
+    put(folder.path(), INDEX, text.as_bytes(), &path)?;
     sync_folder(folder.path());
-    let path = path_of(all, counters.step);
     if path.exists() {
         // The same step of the same run: equal if it is sound, and no loss if it is not.
         let old = all.join(format!(".replaced-{}", counters.step));
@@ -266,10 +266,10 @@ impl Index {
     }
 }
 
-/// A file of a checkpoint, on the disk when this returns.
-fn put(path: &Path, bytes: &[u8]) -> Result<(), LabError> {
-    let failed = |source| LabError::write(path, source);
-    let mut file = File::create(path).map_err(failed)?;
+/// A file of the checkpoint that will be `last`, on the disk when this returns.
+fn put(folder: &Path, name: &str, bytes: &[u8], last: &Path) -> Result<(), LabError> {
+    let failed = |source| LabError::write(&last.join(name), source);
+    let mut file = File::create(folder.join(name)).map_err(failed)?;
     file.write_all(bytes).map_err(failed)?;
     file.sync_all().map_err(failed)
 }

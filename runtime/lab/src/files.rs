@@ -14,12 +14,21 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), LabError> {
     let failed = |source| LabError::write(path, source);
     let folder = folder_of(path);
     std::fs::create_dir_all(folder).map_err(failed)?;
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+    let mut file = temporary(0o666).tempfile_in(folder).map_err(failed)?;
     file.write_all(bytes).map_err(failed)?;
     file.as_file().sync_all().map_err(failed)?;
     file.persist(path).map_err(|error| failed(error.error))?;
     sync_folder(folder);
     Ok(())
+}
+
+/// Makes temporary files and folders with the permissions that others have: their names change, their permissions stay.
+pub(crate) fn temporary<'a, 'b>(_mode: u32) -> tempfile::Builder<'a, 'b> {
+    #[cfg_attr(not(unix), allow(unused_mut, reason = "only Unix has such permissions"))]
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(_mode));
+    builder
 }
 
 /// Writes JSON that people can read.

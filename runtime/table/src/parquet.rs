@@ -9,7 +9,7 @@ use std::path::Path;
 
 use polars::prelude::{Column as Series, DataFrame, ParquetReader, ParquetWriter, SerReader};
 
-use crate::rows::{Row, TableError};
+use crate::rows::{Row, TableError, temporary};
 use crate::schema::rank;
 
 /// Writes the rows whole or not at all.
@@ -29,7 +29,7 @@ pub fn write_parquet(rows: &[Row], path: &Path) -> Result<(), TableError> {
     }
     let mut frame = DataFrame::new(rows.len(), columns).map_err(bad)?;
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+    let mut file = temporary().tempfile_in(folder).map_err(failed)?;
     ParquetWriter::new(file.as_file_mut()).finish(&mut frame).map_err(bad)?;
     file.as_file().sync_all().map_err(failed)?;
     file.persist(path).map_err(|error| failed(error.error))?;

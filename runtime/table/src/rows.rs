@@ -184,12 +184,21 @@ pub fn keep_steps(path: &Path, step: u64) -> Result<Vec<Row>, TableError> {
     rows.retain(|row| row.step <= step);
     let failed = |source| TableError::Write { path: path.to_owned(), source };
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+    let mut file = temporary().tempfile_in(folder).map_err(failed)?;
     let text: String = rows.iter().map(|row| row.to_json() + "\n").collect();
     file.write_all(text.as_bytes()).map_err(failed)?;
     file.as_file().sync_all().map_err(failed)?;
     file.persist(path).map_err(|error| failed(error.error))?;
     Ok(rows)
+}
+
+/// Makes temporary files as readable as other files: their names change, their permissions stay.
+pub(crate) fn temporary<'a, 'b>() -> tempfile::Builder<'a, 'b> {
+    #[cfg_attr(not(unix), allow(unused_mut, reason = "only Unix has such permissions"))]
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder
 }
 
 #[cfg(test)]

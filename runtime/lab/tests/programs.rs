@@ -1,0 +1,225 @@
+//! Whole programs on this machine: checked, compiled, trained, stopped, resumed.
+
+use std::cell::Cell;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use cs336_compiler::world::World;
+use cs336_device::Cpu;
+use cs336_lab::experiment::{Program, Report, Settings, Standing, run, standings};
+use cs336_lab::facts::Facts;
+use cs336_lab::progress::{Note, Progress, Watcher};
+use cs336_lab::train::Outcome;
+use cs336_lab::{FakeHost, LabError};
+
+const PROGRAM: &str = r#"
+use std.models { llama }
+
+data tales = stories(count = 60, seed = 7) |> holdout(valid = 10%)
+
+tokenizer chars { kind = characters, corpus = tales }
+
+model tiny = llama(layers = 2, d = 16, heads = 2, ff = 32, vocab = chars.vocab, tied = true)
+
+train small {
+  model     = tiny
+  data      = tales |> encode(chars) |> pack(seq = 16)
+  optimizer = adamw(lr = cosine(peak = 1e-2, warmup = 10%), decay = 0.1, clip = 1.0)
+  batch     = 128 tokens
+  budget    = 12 steps
+  seed      = 3
+  eval   { every = 6 steps, on = tales.valid, report = [loss, perplexity, bits_per_byte] }
+  sample { every = 6 steps, prompt = "The ", length = 20 tokens, temperature = 0.8 }
+  save   { every = 4 steps, keep = 2 }
+}
+"#;
+
+/// A program in a folder of its own.
+struct Place {
+    folder: tempfile::TempDir,
+    text: String,
+    stop: AtomicBool,
+}
+
+struct Files<'a> {
+    text: &'a str,
+    facts: &'a Facts,
+}
+
+impl World for Files<'_> {
+    fn read(&self, path: &str, _from: Option<&str>) -> Result<(String, String), String> {
+        Ok((path.to_owned(), self.text.to_owned()))
+    }
+
+    fn fact(&self, node: &str, field: &str) -> Option<f64> {
+        self.facts.get(node, field)
+    }
+}
+
+/// Asks a run to stop after so many steps; remembers what it heard.
+struct Watch<'a> {
+    stop: &'a AtomicBool,
+    after: Option<u64>,
+    steps: Cell<u64>,
+    notes: Vec<Note>,
+}
+
+impl Watcher for Watch<'_> {
+    fn progress(&mut self, progress: &Progress) {
+        assert!(progress.loss.is_finite());
+        self.steps.set(progress.step);
+        if self.after.is_some_and(|after| progress.step + 1 >= after) {
+            self.stop.store(true, Ordering::SeqCst);
+        }
+    }
+
+    fn note(&mut self, note: &Note) {
+        self.notes.push(note.clone());
+    }
+}
+
+impl Place {
+    fn new(text: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        Self { folder, text: text.to_owned(), stop: AtomicBool::new(false) }
+    }
+
+    /// Runs; with `stop_after` as if Ctrl-C came during that step.
+    fn run(&self, runs: &str, stop_after: Option<u64>) -> Result<(Report, Vec<Note>), LabError> {
+        self.run_with(runs, stop_after, 2)
+    }
+
+    fn run_with(
+        &self,
+        runs: &str,
+        stop_after: Option<u64>,
+        threads: usize,
+    ) -> Result<(Report, Vec<Note>), LabError> {
+        let cache = self.folder.path().join("cache");
+        let path = self.folder.path().join("a.cs336").to_string_lossy().into_owned();
+        let facts = Facts::open(&cache, Path::new(&path));
+        let world = Files { text: &self.text, facts: &facts };
+        let program = Program { world: &world, facts: &facts, path: &path, sets: &[] };
+        let root = self.folder.path().join(runs);
+        let settings = Settings { root, cache, yes: false, peak_flops: None };
+        let device = Cpu::new(Some(threads)).expect("threads");
+        self.stop.store(false, Ordering::SeqCst);
+        let mut watch =
+            Watch { stop: &self.stop, after: stop_after, steps: Cell::new(0), notes: Vec::new() };
+        let host = FakeHost::default();
+        let report = run(program, &[], &settings, &device, &host, &self.stop, &mut watch)?;
+        Ok((report, watch.notes))
+    }
+
+    fn only_run(&self, runs: &str) -> PathBuf {
+        let found = cs336_lab::rundir::list(&self.folder.path().join(runs)).expect("listed");
+        assert_eq!(found.len(), 1, "one run");
+        found[0].0.clone()
+    }
+
+    fn file(&self, runs: &str, name: &str) -> String {
+        std::fs::read_to_string(self.only_run(runs).join(name)).expect("read")
+    }
+}
+
+fn explained(result: Result<(Report, Vec<Note>), LabError>) -> (Report, Vec<Note>) {
+    result.unwrap_or_else(|error| match &error {
+        LabError::Program(program) => panic!("{:#?}", program.0),
+        other => panic!("{other}"),
+    })
+}
+
+#[test]
+fn a_model_learns_and_a_stopped_run_is_the_same_run() {
+    let place = Place::new(PROGRAM);
+    let (report, notes) = explained(place.run("straight", None));
+    assert!(report.refused.is_empty(), "{:?}", report.refused);
+    let Some((name, Outcome::Done(result))) = report.runs.last() else { panic!("done") };
+    assert_eq!((name.as_str(), &result["step"]), ("small", &12.into()));
+    assert!(notes.iter().any(|note| matches!(note, Note::Sample { step: 12, .. })), "{notes:?}");
+    let metrics = place.file("straight", "metrics.jsonl");
+    let rows = cs336_table::read(&place.only_run("straight").join("metrics.jsonl")).expect("read");
+    let loss = |at: usize| rows[at].get("loss").expect("every row has it");
+    assert!(loss(11) < loss(0) - 0.3, "{} to {}", loss(0), loss(11));
+    assert!(rows[11].get("bits_per_byte").is_some_and(|bits| bits > 0.0 && bits < 8.0));
+    assert!(place.only_run("straight").join("metrics.parquet").exists());
+
+    // Stopped twice on the way, and on another number of threads.
+    for after in [3, 7] {
+        let (report, _) = explained(place.run_with("stopped", Some(after), 1));
+        assert!(matches!(report.runs.last(), Some((_, Outcome::Interrupted { .. }))), "{report:?}");
+    }
+    explained(place.run_with("stopped", None, 1));
+    assert_eq!(place.file("stopped", "metrics.jsonl"), metrics);
+    assert_eq!(place.file("stopped", "samples.jsonl"), place.file("straight", "samples.jsonl"));
+
+    // A second time there is nothing to do.
+    let (_, notes) = explained(place.run("straight", None));
+    assert!(notes.contains(&Note::Cached { node: "small".into() }), "{notes:?}");
+}
+
+#[test]
+fn a_damaged_checkpoint_costs_steps_and_no_result() {
+    let place = Place::new(PROGRAM);
+    explained(place.run("straight", None));
+    explained(place.run("damaged", Some(10)));
+    let checkpoints = place.only_run("damaged").join("checkpoints");
+    let newest = cs336_lab::checkpoint::steps(&checkpoints).expect("listed");
+    let last = *newest.last().expect("there are two");
+    let path = cs336_lab::checkpoint::path_of(&checkpoints, last).join("weights.safetensors");
+    let mut bytes = std::fs::read(&path).expect("read");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 4;
+    std::fs::write(&path, bytes).expect("written");
+    let (_, notes) = explained(place.run("damaged", None));
+    assert!(notes.iter().any(|n| matches!(n, Note::Refused { code: "E0851", .. })), "{notes:?}");
+    assert_eq!(place.file("damaged", "metrics.jsonl"), place.file("straight", "metrics.jsonl"));
+}
+
+#[test]
+fn what_cannot_be_run_is_said_before_anything_is_made() {
+    for (from, to, code) in [
+        ("seq = 16", "seq = 160000", "E0605"),
+        ("stories(count = 60, seed = 7)", "files(\"nothing-here.txt\")", "E0601"),
+        ("seed      = 3", "seed      = 3, start = ask", "E0854"),
+    ] {
+        let mut text = PROGRAM.replace(from, to);
+        if code == "E0605" {
+            // A batch holds at least a row.
+            text = text.replace("batch     = 128", "batch     = 160000");
+        }
+        let place = Place::new(&text);
+        let found = match place.run("runs", None) {
+            Ok((report, _)) => report.refused.first().map(LabError::code),
+            Err(LabError::Program(program)) => panic!("{code}: {:#?}", program.0),
+            Err(error) => Some(error.code()),
+        };
+        assert_eq!(found, Some(code));
+        assert!(!place.folder.path().join("runs").exists(), "{code} left a run");
+    }
+}
+
+#[test]
+fn a_program_stands_as_its_runs_do() {
+    let place = Place::new(PROGRAM);
+    explained(place.run("runs", Some(5)));
+    let facts =
+        Facts::open(&place.folder.path().join("cache"), &place.folder.path().join("a.cs336"));
+    let world = Files { text: &place.text, facts: &facts };
+    let path = place.folder.path().join("a.cs336").to_string_lossy().into_owned();
+    let program = Program { world: &world, facts: &facts, path: &path, sets: &[] };
+    let checked = program.sound().expect("sound");
+    let all = standings(&checked.nodes, &["small".to_owned()], &place.folder.path().join("runs"));
+    let all = all.expect("listed");
+    assert!(
+        matches!(all.last(), Some((_, Standing::Incomplete { step })) if *step >= 4),
+        "{all:?}"
+    );
+    // What a node means changes with its program, so this run is not that one.
+    let other = PROGRAM.replace("seed      = 3", "seed      = 4");
+    let world = Files { text: &other, facts: &facts };
+    let program = Program { world: &world, facts: &facts, path: &path, sets: &[] };
+    let checked = program.sound().expect("sound");
+    let all = standings(&checked.nodes, &["small".to_owned()], &place.folder.path().join("runs"));
+    assert_eq!(all.expect("listed").last().map(|(_, s)| s.clone()), Some(Standing::Missing));
+}
