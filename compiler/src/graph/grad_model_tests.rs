@@ -233,6 +233,37 @@ fn what_is_kept() {
     assert!(all.iter().any(|k| k == "map") && all.iter().all(|k| k != "other"), "{all:?}");
 }
 
+// h * exp(rate * pos): the table of powers is the same in every iteration.
+#[test]
+fn what_does_not_vary_is_not_kept() {
+    for remat in ALL {
+        let mut c = Case::default();
+        let x = c.input("x", &[("d", 3)]);
+        let w = c.input("w", &[("depth", 2), ("d", 3)]);
+        let rate = c.input("rate", &[]);
+        let mut body = Builder::new();
+        let h = body.input("h", ty(&[("d", 3)]), Role::Local);
+        let bw = body.input("w", ty(&[("d", 3)]), Role::Local);
+        let r = body.input("rate", ty(&[]), Role::Local);
+        let pos = body.pos(&axis("d", 3));
+        let power = bin(&mut body, BinOp::Mul, r, pos);
+        let table = body.unary(UnOp::Exp, power);
+        let total = body.reduce(ReduceOp::Sum, table, &names(&["d"])).unwrap();
+        let share = bin(&mut body, BinOp::Div, table, total);
+        let y = bin(&mut body, BinOp::Mul, h, share);
+        let y = bin(&mut body, BinOp::Add, y, bw);
+        body.output("h", y, None);
+        let depth = axis("depth", 2);
+        let kind = ScanKind::Layers;
+        let y = c.b.scan(depth, false, kind, body.graph, &[x], &[w], &[rate]).unwrap()[0];
+        c.check(y, &["x", "w", "rate"]);
+        let loss = c.loss(y);
+        differentiate(&mut c.b, loss, &[x, w, rate], remat).unwrap();
+        let forward = scans(&c.b.graph)[0];
+        assert_eq!(forward.body.outputs.len(), 2, "the carry and, kept, the carry before");
+    }
+}
+
 // h = tanh(u h + x[t]); stacks h, and counts in an integer carry.
 fn cell(reverse: bool) -> Case {
     let mut c = Case::default();

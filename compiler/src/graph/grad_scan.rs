@@ -22,7 +22,7 @@
 //! The idea of saving what is dear and recomputing what is cheap: Chen et al. 2016, "Training deep nets with sublinear
 //! memory cost"; which operations are which: Korthikanti et al. 2022, section 5.
 //!
-//! Carries are always kept, since nothing can compute them again. Loops over micro-batches hold whole steps, gradient included,
+//! Carries are always kept, since nothing can compute them again. What is the same in every iteration never is. Loops over micro-batches hold whole steps, gradient included,
 //! and are never differentiated.
 
 use std::collections::BTreeMap;
@@ -127,6 +127,8 @@ struct Joint {
     forward: usize,
     // Per node, whether it depends on a cotangent.
     backward: Vec<bool>,
+    // Per node, whether it may differ from iteration to iteration.
+    varies: Vec<bool>,
     // The gradients of the body's inputs, where there is one.
     grads: Vec<Option<NodeId>>,
     remat: Remat,
@@ -161,12 +163,9 @@ impl Joint {
             grads[i] = g;
         }
         let graph = b.graph;
-        let mut backward: Vec<bool> = Vec::with_capacity(graph.nodes.len());
-        for node in &graph.nodes {
-            let given = matches!(node.op, Op::Input(i) if i as usize >= body.inputs.len());
-            backward.push(given || node.inputs.iter().any(|x| backward[x.0 as usize]));
-        }
-        Ok(Self { graph, forward: body.nodes.len(), backward, grads, remat })
+        let backward = depends(&graph, |i| i >= body.inputs.len());
+        let varies = depends(&graph, |i| i < scan.carries + scan.scanned);
+        Ok(Self { graph, forward: body.nodes.len(), backward, varies, grads, remat })
     }
 
     // Where the backward body has a node from that does not depend on a cotangent.
@@ -182,21 +181,32 @@ impl Joint {
             } else {
                 Source::Captured(i)
             }
+        } else if !self.varies[id.0 as usize] {
+            // The same in every iteration: simplification moves it out of both loops, and has it once.
+            Source::Again
         } else if matches!(node.op, Op::Part(_)) && is_forward(node.inputs[0]) {
-            self.kept_if(&self.graph.node(node.inputs[0]).op)
+            self.kept_if(price(&self.graph.node(node.inputs[0]).op))
         } else if is_forward(id) {
-            self.kept_if(&node.op)
+            self.kept_if(if self.is_stored(id) { Price::Cheap } else { price(&node.op) })
         } else {
             // Added by a rule, from what the rule reads.
             Source::Again
         }
     }
 
-    fn kept_if(&self, op: &Op) -> Source {
+    // A 16-bit copy of an intermediate value: if the value is kept, then as this.
+    fn is_stored(&self, id: NodeId) -> bool {
+        let node = self.graph.node(id);
+        node.op == Op::Cast
+            && node.ty.dtype.bytes() == 2
+            && !matches!(self.graph.node(node.inputs[0]).op, Op::Input(_))
+    }
+
+    fn kept_if(&self, price: Price) -> Source {
         let keep = match self.remat {
             Remat::PerBlock => false,
-            Remat::Auto => price(op) == Price::Dear,
-            Remat::None => price(op) != Price::Free,
+            Remat::Auto => price == Price::Dear,
+            Remat::None => price != Price::Free,
         };
         if keep { Source::Kept } else { Source::Again }
     }
@@ -363,6 +373,16 @@ fn keep(
     let longer = Scan { body: forward.graph, ..scan.clone() };
     b.graph.nodes[id.0 as usize].op = Op::Scan(Box::new(longer));
     Ok(parts.into_iter().map(|(p, ty)| b.raw(Op::Part(p), vec![id], ty)).collect())
+}
+
+// Per node, whether it depends on an input that is `chosen`.
+fn depends(graph: &Graph, chosen: impl Fn(usize) -> bool) -> Vec<bool> {
+    let mut found: Vec<bool> = Vec::with_capacity(graph.nodes.len());
+    for node in &graph.nodes {
+        let is_chosen = matches!(node.op, Op::Input(i) if chosen(i as usize));
+        found.push(is_chosen || node.inputs.iter().any(|x| found[x.0 as usize]));
+    }
+    found
 }
 
 // A name that no input has.

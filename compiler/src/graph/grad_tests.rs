@@ -6,9 +6,9 @@ use super::super::build::Builder;
 use super::super::finite::{check, gradients};
 use super::super::interp::Tensor;
 use super::super::{
-    Affine, Axis, BinOp, DType, Dist, Name, NodeId, Op, ReduceOp, Role, Type, UnOp,
+    Affine, Axis, BinOp, Collective, DType, Dist, Name, NodeId, Op, ReduceOp, Role, Type, UnOp,
 };
-use super::Remat;
+use super::{Remat, differentiate};
 use crate::scalar::random;
 
 pub(super) const ALL: [Remat; 3] = [Remat::None, Remat::PerBlock, Remat::Auto];
@@ -332,4 +332,26 @@ fn an_unused_weight_has_zeros_with_its_axes() {
     c.input("w", &[("i", 2), ("j", 2)]);
     let x = c.input("x", &[("i", 2)]);
     c.check(x, &["w", "x"]);
+}
+
+#[test]
+fn collectives_have_transposes() {
+    let mut c = Case::default();
+    let x = c.input("x", &[("i", 3)]);
+    let mesh = vec![name("data")];
+    let axis = name("i");
+    for (op, back) in [
+        (Collective::AllReduce(mesh.clone()), Collective::AllReduce(mesh.clone())),
+        (
+            Collective::AllGather { mesh: mesh.clone(), axis: axis.clone() },
+            Collective::ReduceScatter { mesh, axis },
+        ),
+    ] {
+        let y = c.b.raw(Op::Collective(op), vec![x], ty(&[("i", 3)]));
+        c.check(y, &["x"]);
+        let loss = c.loss(y);
+        let mut b = c.b.clone();
+        differentiate(&mut b, loss, &[x], Remat::Auto).unwrap();
+        assert!(b.graph.nodes.iter().any(|n| n.op == Op::Collective(back.clone())));
+    }
 }

@@ -312,7 +312,7 @@ pub const KINDS: &[KindSchema] = &[
             may(
                 "remat",
                 Any,
-                "none",
+                "auto",
                 "what is computed again instead of stored: `none`, `per_block`, `auto`",
             ),
             may(

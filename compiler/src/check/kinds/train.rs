@@ -55,7 +55,7 @@ pub(super) fn parts(eval: &mut Eval<'_>, n: &NodeValue) -> Option<TrainParts> {
     let seq = pack_seq(&stream)?;
     let remat = match n.fields.get("remat") {
         Some(Value::Text(t)) if &**t == "per_block" => Remat::PerBlock,
-        Some(Value::Text(t)) if &**t == "none" => Remat::None,
+        Some(Value::None) => Remat::None,
         _ => Remat::Auto,
     };
     Some(TrainParts { model, optimizer, objective, compute, seq, remat, span: n.span })
@@ -528,7 +528,8 @@ fn execution(eval: &mut Eval<'_>, n: &NodeValue, train: &Rc<Stream>) -> Option<E
         ask: matches!(n.fields.get("start"), Some(Value::Text(t)) if &**t == "ask"),
         remat: match n.fields.get("remat") {
             Some(Value::Text(t)) => t.to_string(),
-            _ => "none".into(),
+            Some(Value::None) => "none".into(),
+            _ => "auto".into(),
         },
     })
 }
