@@ -90,7 +90,7 @@ impl Eval<'_> {
                 self.call_program(&p, args, span)
             }
             // `lr(t)` where the schedule is a plain number.
-            Value::Number(q) => Value::Number(q),
+            Value::Number(q) if self.trace.is_some() => Value::Number(q),
             Value::Row(r) => Value::Row(r),
             other => {
                 let text = format!("{} cannot be called", describe(&other));
@@ -195,9 +195,16 @@ impl Eval<'_> {
         if args.has_error() || self.too_deep(span) {
             return Value::Error;
         }
+        if self.running.contains(&def.span) {
+            return self.problem(
+                Problem::new("E0206", span, format!("`{}` calls itself", def.name))
+                    .help("the language has no recursion; use `for` or `scan`"),
+            );
+        }
         let frame = def.scope.inner();
         self.bind_axes(scope, &frame, def, brackets, span);
         self.calls.push(span);
+        self.running.push(def.span);
         let result = match self.bind(def, args, span, &frame) {
             None => Value::Error,
             Some(args) => {
@@ -207,6 +214,7 @@ impl Eval<'_> {
                 self.body(&frame, &def.body)
             }
         };
+        self.running.pop();
         self.calls.pop();
         result
     }

@@ -40,6 +40,8 @@ pub struct Eval<'w> {
     pub rows: Vec<Record>,
     /// Calls around the expression at hand, outermost first: for blame.
     pub calls: Vec<Span>,
+    /// Places of the functions that are running: none may run inside itself.
+    pub running: Vec<Span>,
     /// Inside an initialiser: the weight's path (it keys the draws) and its axes.
     pub init_path: Option<String>,
     /// See `init_path`.
@@ -542,6 +544,11 @@ impl Eval<'_> {
                 let low = self.compare(CompareOp::Ge, x.clone(), Value::Number(a), span);
                 let high = self.compare(CompareOp::Le, x, Value::Number(b), span);
                 self.binary(BinaryOp::And, low, high, span)
+            }
+            (x @ (Value::Tensor(_) | Value::Weight(_)), l @ Value::List(_))
+                if op == CompareOp::In =>
+            {
+                self.compare_tensor(op, x, l, span)
             }
             (x, Value::List(l)) if op == CompareOp::In => {
                 Value::Bool(l.iter().any(|y| same(&x, y)))

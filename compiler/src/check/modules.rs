@@ -49,6 +49,7 @@ impl<'w> Eval<'w> {
             memo: IndexMap::new(),
             rows: Vec::new(),
             calls: Vec::new(),
+            running: Vec::new(),
             init_path: None,
             init_axes: Vec::new(),
             specs: Vec::new(),
@@ -265,13 +266,17 @@ impl<'w> Eval<'w> {
         all
     }
 
-    /// W0201 for what was imported by name and never used.
+    /// W0201 for what was imported by name and stands nowhere else in the file: a definition that nobody uses yet still uses its imports.
     pub fn unused_imports(&mut self) {
         let Some(main) = self.modules.get(MAIN) else { return };
+        let written = |name: &str| {
+            let items = main.items.iter().filter(|i| !matches!(i.kind, ItemKind::Use { .. }));
+            items.map(|i| self.sources.text(i.span)).any(|text| has_word(text, name))
+        };
         let unused: Vec<(String, Span)> = main
             .imports
             .iter()
-            .filter(|(_, (_, _, used))| !used)
+            .filter(|(name, (_, _, used))| !used && !written(name))
             .map(|(n, (_, span, _))| (n.clone(), *span))
             .collect();
         for (name, span) in unused {
@@ -460,6 +465,13 @@ pub fn program_kind(name: &str) -> Option<DefKind> {
         "score" => DefKind::Score,
         _ => return None,
     })
+}
+
+/// True if a text has the name as a whole word.
+fn has_word(text: &str, name: &str) -> bool {
+    let word = |c: char| c.is_alphanumeric() || c == '_';
+    text.match_indices(name)
+        .any(|(at, _)| !text[..at].ends_with(word) && !text[at + name.len()..].starts_with(word))
 }
 
 /// The name that an item declares.

@@ -53,14 +53,13 @@ pub fn fits(v: &Value, ty: &Type) -> Result<(), String> {
                     Value::Def(d) if d.kind == DefKind::Layer => Ok(()),
                     _ => wrong("a layer"),
                 },
-                // Other capitalised names are checked where they are used.
-                n if n.starts_with(char::is_uppercase) => Ok(()),
                 _ => {
                     let unit = crate::syntax::ast::Unit {
                         amount: path[0].clone(),
                         per: per.clone(),
                         span: ty.span,
                     };
+                    // What is no unit is checked where it is used.
                     let Ok((unit, _)) = units::parse_unit(&unit) else { return Ok(()) };
                     match v {
                         Value::Number(q) if q.unit == unit => Ok(()),

@@ -35,11 +35,26 @@ pub struct Placed {
 #[derive(Debug)]
 pub enum PlacedForm {
     /// A definition; its scope has arguments, axes, weights, inner layers.
-    Plain { def: Rc<Def>, scope: Scope, entry: RefCell<Vec<Entry>> },
+    Plain {
+        /// What it is.
+        def: Rc<Def>,
+        /// Its settings, weights and inner layers.
+        scope: Scope,
+        /// What happens to axes at its boundary.
+        entry: RefCell<Vec<Entry>>,
+    },
     /// Copies in a chain: one scan.
-    Stack { axis: Axis, inner: Rc<Placed> },
+    Stack {
+        /// Counts the copies.
+        axis: Axis,
+        /// One of them.
+        inner: Rc<Placed>,
+    },
     /// Copies side by side: their weights have the axis.
-    Each { inner: Rc<Placed> },
+    Each {
+        /// All of them, as one layer with wider weights.
+        inner: Rc<Placed>,
+    },
     /// One after the other.
     Sequence(Vec<Rc<Placed>>),
 }
