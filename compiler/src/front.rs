@@ -53,11 +53,7 @@ impl Checked<'_> {
         micro_rows: Option<usize>,
     ) -> Result<TrainPrograms, Problems> {
         let (parts, rows) = self.parts(node)?;
-        // By default a micro-batch has at most this many positions: enough to keep the machine busy, little enough for its memory.
-        const POSITIONS: usize = 16 * 1024;
-        let fitting = (POSITIONS / parts.seq.max(1)).max(1);
-        let wanted = micro_rows.unwrap_or(fitting).clamp(1, rows);
-        let micro_rows = (1..=wanted).rev().find(|n| rows % n == 0).unwrap_or(1);
+        let micro_rows = kinds::micro_rows(rows, parts.seq, micro_rows);
         let micro_count = rows / micro_rows;
         let eval_rows = micro_rows.min(32);
         let made = (|| {

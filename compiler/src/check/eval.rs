@@ -46,7 +46,7 @@ pub struct Eval<'w> {
     pub init_axes: Vec<crate::graph::Axis>,
     /// What training nodes mean, once found; the node itself is kept, so that its place in memory stays its own.
     pub specs: Vec<(Rc<NodeValue>, Option<super::kinds::Costed>)>,
-    /// Counts of models by their canonical text, place and row length: points of a sweep share shapes.
+    /// Counts of models by what they are and by row length: points of a sweep share shapes.
     pub counts: IndexMap<(String, usize), super::kinds::Facts>,
     /// Overrides of `--set`: path and value, applied to nodes and knobs of the main file.
     pub sets: Vec<(Vec<String>, Expr)>,
@@ -81,10 +81,32 @@ impl Eval<'_> {
     /// Reports what the graph builder said.
     pub fn misfit(&mut self, m: Misfit, span: Span) -> Value {
         let mut p = Problem::new(m.code, span, m.message);
+        for reason in self.because(&p.message) {
+            p = p.help(reason);
+        }
         if let Some(h) = m.help {
             p = p.help(h);
         }
         self.problem(p)
+    }
+
+    /// Where the axes that a message names got their sizes: "`ff` is 1408 because tiny.cs336:21 says so".
+    fn because(&self, message: &str) -> Vec<String> {
+        let Some(trace) = &self.trace else { return Vec::new() };
+        let mut reasons: Vec<String> = Vec::new();
+        let words = message.split(|c: char| !c.is_alphanumeric() && c != '_');
+        for word in words {
+            let Some(a) = trace.axes.get(word) else { continue };
+            let Some(origin) = a.origin else { continue };
+            let file = self.sources.file(origin.file);
+            let (line, _) = self.sources.line_col(origin);
+            let reason =
+                format!("`{word}` is {} because {}:{line} says so", a.axis.size, file.name);
+            if !reasons.contains(&reason) && reasons.len() < 4 {
+                reasons.push(reason);
+            }
+        }
+        reasons
     }
 
     /// Evaluates an expression.

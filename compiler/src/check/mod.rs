@@ -11,6 +11,8 @@ pub mod eval;
 pub mod hir;
 pub mod kinds;
 pub mod modules;
+mod names;
+pub mod rows;
 pub mod stages;
 pub mod trace;
 pub mod types;

@@ -9,8 +9,8 @@ use super::call::Args;
 use super::eval::{Eval, describe};
 use super::hir::{DataSpec, Source, Stage};
 use super::trace::stream;
-use super::units;
-use super::value::{NodeValue, Record, Scope, Stream, Value};
+use super::value::{DefKind, NodeValue, Record, Scope, Stream, Value};
+use super::{rows, units};
 use crate::problem::{Problem, did_you_mean};
 use crate::source::Span;
 use crate::syntax::ast;
@@ -271,6 +271,13 @@ pub fn call(
         );
         fine = false;
     }
+    if matches!(name, "keep" | "drop" | "set") {
+        for (v, _) in record.fields.values() {
+            if let Value::Row(row) = v {
+                fine &= rows::check(eval, name, input.as_deref(), &row.expr, name != "set");
+            }
+        }
+    }
     if !fine {
         return Value::Error;
     }
@@ -281,6 +288,9 @@ fn fits(eval: &mut Eval<'_>, stage: &str, param: &str, kind: Kind, v: &Value, at
     let want = match (kind, v) {
         (_, Value::Error | Value::Later(_)) | (Kind::Any, _) => return true,
         (Kind::Text, Value::Text(_)) | (Kind::Row, Value::Row(_) | Value::Bool(_)) => return true,
+        // A filter or score of one row.
+        (Kind::Row, Value::Def(d)) if is_judge(d.kind) => return true,
+        (Kind::Row, Value::Program(p)) if is_judge(p.def.kind) => return true,
         (Kind::Count, Value::Number(q)) if q.value >= 0.0 && q.value.fract() == 0.0 => return true,
         (Kind::Share, Value::Number(q)) if q.unit.is_none() && q.value > 0.0 && q.value < 1.0 => {
             return true;
@@ -297,6 +307,10 @@ fn fits(eval: &mut Eval<'_>, stage: &str, param: &str, kind: Kind, v: &Value, at
     let text = format!("`{param}` of `{stage}` must be {want}, this is {}", describe(v));
     eval.problem(Problem::new("E0301", at, text));
     false
+}
+
+fn is_judge(kind: DefKind) -> bool {
+    matches!(kind, DefKind::Filter | DefKind::Score)
 }
 
 /// `log_range(a, b, n)`: n numbers from a to b, equal in ratio.

@@ -45,9 +45,7 @@ pub(super) fn rule(
         // y = f(a, b): da = g ∂f/∂a, db = g ∂f/∂b
         Op::Binary(op) => {
             for (side, wanted) in wanted.iter().enumerate() {
-                if *wanted
-                    && let Some(d) = binary(b, *op, x(0), x(1), y, g, side == 0)?
-                {
+                if *wanted && let Some(d) = binary(b, *op, x(0), x(1), y, g, side == 0)? {
                     give(side, d);
                 }
             }

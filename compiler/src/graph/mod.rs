@@ -348,9 +348,7 @@ impl PartialOrd for Graph {
 
 impl Ord for Graph {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        let node = |a: &Node, b: &Node| {
-            (&a.op, &a.inputs, &a.ty).cmp(&(&b.op, &b.inputs, &b.ty))
-        };
+        let node = |a: &Node, b: &Node| (&a.op, &a.inputs, &a.ty).cmp(&(&b.op, &b.inputs, &b.ty));
         let pairs = self.nodes.iter().zip(&other.nodes);
         let first = pairs.map(|(a, b)| node(a, b)).find(|order| order.is_ne());
         self.nodes

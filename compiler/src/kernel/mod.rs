@@ -156,7 +156,7 @@ pub struct Stage {
 pub enum Effect {
     /// Writes it (rounded to the operand's type); the operand has no indirect index.
     Store { operand: u32, value: Ref },
-    /// Reduces it over the columns into row result `into`, in f32 (integers: i32).
+    /// Reduces it over the columns into row result `into`, in f32 (integers: i32). In a stage that runs once per row: the value itself.
     Reduce { op: ReduceOp, value: Ref, into: u32 },
 }
 

@@ -12,6 +12,8 @@
 //!   operand: so a norm or a softmax is one kernel, with one pass over a row per dependent reduction. Other reductions are
 //!   groups of kind `ColReduce`, shared by reductions over the same axes.
 //!
+//! - Groups over the same iteration space that read one and the same full-size value become one group.
+//!
 //! *Legality.* A value may be a row value of a group only if every reader in the group reads it at the coordinates of its
 //! row: a reader is *aligned* if from it to the value axes keep their names. And no group may come to wait for itself: a node joins
 //! a group only if no other reader of the node comes before that group.
@@ -240,6 +242,7 @@ impl Fuse<'_> {
         if self.host[i] {
             return;
         }
+        self.join_readers(id);
         let node = self.graph.node(id);
         match &node.op {
             Op::Const(_) | Op::Pos | Op::Input(_) | Op::Runtime(_) => {}
@@ -287,6 +290,58 @@ impl Fuse<'_> {
             }
             // Prepared graphs have none of these.
             Op::LogSumExp { .. } | Op::Stop | Op::Collective(_) => self.inline(id),
+        }
+    }
+
+    // Groups that run over the node's elements become one, where none waits for the other.
+    fn join_readers(&mut self, id: NodeId) {
+        let len = self.graph.ty(id).len();
+        let readers: Vec<usize> = self.users[id.0 as usize].keys().copied().collect();
+        for (i, g) in readers.iter().enumerate() {
+            for h in &readers[i + 1..] {
+                let (a, b) = (&self.groups[*g], &self.groups[*h]);
+                let open = !a.members.is_empty() && !b.members.is_empty();
+                let small = a.members.len() + b.members.len() <= 12;
+                let free = !self.after[*g].contains(h) && !self.after[*h].contains(g);
+                let full = len > 1 && a.kind.len() == len && b.kind.len() == len;
+                if let Some(kind) = join_loops(&a.kind, &b.kind)
+                    && open
+                    && small
+                    && free
+                    && full
+                {
+                    self.merge(*g, *h, kind);
+                }
+            }
+        }
+    }
+
+    fn merge(&mut self, g: usize, h: usize, kind: Kind) {
+        let members = std::mem::take(&mut self.groups[h].members);
+        self.groups[g].members.extend(members);
+        self.groups[g].kind = kind;
+        self.writer.values_mut().filter(|w| **w == h).for_each(|w| *w = g);
+        for users in &mut self.users {
+            if let Some(aligned) = users.remove(&h) {
+                *users.entry(g).or_insert(true) &= aligned;
+            }
+        }
+        let (next, after) = (std::mem::take(&mut self.next[h]), std::mem::take(&mut self.after[h]));
+        self.next[g].extend(next);
+        self.after[g].extend(after);
+        for u in 0..self.groups.len() {
+            if self.next[u].remove(&h) && u != g {
+                self.next[u].insert(g);
+            }
+            if self.after[u].remove(&h) {
+                self.after[u].insert(g);
+            }
+        }
+        let more = self.after[g].clone();
+        for after in &mut self.after {
+            if after.contains(&g) {
+                after.extend(&more);
+            }
         }
     }
 
@@ -597,6 +652,8 @@ impl Fuse<'_> {
         let key = |g: usize| (self.groups[g].members.iter().max().copied(), g);
         let mut ready: BTreeSet<_> =
             (0..self.groups.len()).filter(|g| waiting[*g] == 0).map(key).collect();
+        // Groups that were merged into others have no members and no edges.
+        ready.retain(|(last, _)| last.is_some());
         let mut order = Vec::new();
         while let Some((_, g)) = ready.pop_first() {
             order.push(g);
@@ -618,6 +675,26 @@ fn along_rows(rows: &[Axis], cols: &[Axis], full: &[Axis]) -> bool {
     let inner = innermost.is_none_or(|a| cols.contains(a));
     let (n, len) = (count(rows), count(cols));
     if inner { n >= 16 || len <= 16_384 } else { len <= 64 && n * len <= 4096 }
+}
+
+// The kind of two groups in one, if both run over the same elements.
+fn join_loops(a: &Kind, b: &Kind) -> Option<Kind> {
+    match (a, b) {
+        (
+            Kind::Loop { rows, cols, reduces },
+            Kind::Loop { rows: other_rows, cols: other_cols, reduces: other_reduces },
+        ) => {
+            let all = |r: &[Axis], c: &[Axis]| [r, c].concat();
+            let same_rows = same(rows, other_rows) && same(cols, other_cols);
+            let same_elements = same(&all(rows, cols), &all(other_rows, other_cols));
+            match (reduces, other_reduces) {
+                (true, true) => same_rows.then(|| a.clone()),
+                (_, false) => same_elements.then(|| a.clone()),
+                (false, true) => same_elements.then(|| b.clone()),
+            }
+        }
+        (_, _) => None,
+    }
 }
 
 // The kind of a group after a reduction has joined it, if it can.

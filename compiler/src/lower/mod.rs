@@ -31,7 +31,7 @@ use crate::scalar::{BinOp, Expr, Inst, Literal, UnOp};
 pub fn lower(graph: &Graph, target: &Target) -> Result<Plan, Bug> {
     let host = vec![false; graph.inputs.len()];
     let declared = graph;
-    let graph = prepare::prepare(declared, &host, &prepare::column_axes(declared))?;
+    let graph = prepare::prepare(declared, &host, &prepare::Order::of(declared))?;
     let mut context = Context {
         target,
         buffers: Vec::new(),

@@ -9,23 +9,20 @@
 //! - every output, and every start of a scan's carry, is a node computed for that place alone: where it was not, a *copy*
 //!   (a `Cast` to the same dtype) stands before it;
 //! - adding a stacked result of a scan to an input happens inside the scan, layer by layer;
-//! - axes stand in the order in which values are best stored: those of the batch's columns first (a row per token), and a value
-//!   shaped like a weight as the weight is, so that its gradient and its update run over memory in one order.
+//! - axes stand in the order in which values are best stored: those of loops over layers first (a slice per layer), then those of
+//!   the batch's columns (a row per token), and a value shaped like a weight as the weight is, so that its gradient and its update
+//!   run over memory in one order.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::bug::Bug;
 use crate::graph::{
     Axis, BinOp, DType, Graph, InputDecl, Literal, Name, Node, NodeId, Op, OutputDecl, ReduceOp,
-    Role, Scan, Type, UnOp,
+    Role, Scan, ScanKind, Type, UnOp,
 };
 
-/// See the module. `host` says which inputs are host scalars; `columns` are the axes of the batch's columns.
-pub(crate) fn prepare(
-    graph: &Graph,
-    host: &[bool],
-    columns: &BTreeSet<Name>,
-) -> Result<Graph, Bug> {
+/// See the module. `host` says which inputs are host scalars.
+pub(crate) fn prepare(graph: &Graph, host: &[bool], order: &Order) -> Result<Graph, Bug> {
     let graph = &sink_sums(inputs_first(graph));
     let live = live(graph);
     let mut p = Prepare {
@@ -36,7 +33,7 @@ pub(crate) fn prepare(
         host: host.to_vec(),
         parts: BTreeMap::new(),
         at: NodeId(0),
-        columns,
+        order,
     };
     for id in graph.ids() {
         if live[id.0 as usize] {
@@ -46,46 +43,75 @@ pub(crate) fn prepare(
         }
     }
     p.outputs();
-    arrange(&mut p.out, columns);
+    arrange(&mut p.out, order);
     Ok(p.out)
 }
 
-/// The axes of the batch's columns, and what they are renamed to.
-pub(crate) fn column_axes(graph: &Graph) -> BTreeSet<Name> {
-    let data = graph.inputs.iter().filter(|i| i.role == Role::Data);
-    let mut columns: BTreeSet<Name> =
-        data.flat_map(|i| &i.ty.axes).map(|a| a.name.clone()).collect();
-    // Each round follows one more renaming.
-    loop {
-        let known = columns.len();
-        follow_renames(graph, &mut columns);
-        if columns.len() == known {
-            return columns;
-        }
-    }
+/// Which axes stand in front.
+#[derive(Debug, Default)]
+pub(crate) struct Order {
+    /// Axes of loops over layers and micro-batches.
+    stacked: BTreeSet<Name>,
+    /// Axes of the batch's columns, and what they are renamed to.
+    columns: BTreeSet<Name>,
 }
 
-fn follow_renames(graph: &Graph, columns: &mut BTreeSet<Name>) {
-    for n in &graph.nodes {
-        match &n.op {
-            Op::Rename(names) => {
-                let new = names.iter().filter(|(old, _)| columns.contains(old));
-                let new: Vec<Name> = new.map(|(_, new)| new.clone()).collect();
-                columns.extend(new);
+impl Order {
+    /// The order for a program.
+    pub(crate) fn of(graph: &Graph) -> Self {
+        let data = graph.inputs.iter().filter(|i| i.role == Role::Data);
+        let columns = data.flat_map(|i| &i.ty.axes).map(|a| a.name.clone()).collect();
+        let mut order = Self { stacked: BTreeSet::new(), columns };
+        // Each round follows one more renaming.
+        loop {
+            let known = order.columns.len();
+            order.follow(graph);
+            if order.columns.len() == known {
+                return order;
             }
-            Op::Scan(scan) => follow_renames(&scan.body, columns),
-            _other => {}
+        }
+    }
+
+    fn follow(&mut self, graph: &Graph) {
+        for n in &graph.nodes {
+            match &n.op {
+                Op::Rename(names) => {
+                    let new = names.iter().filter(|(old, _)| self.columns.contains(old));
+                    let new: Vec<Name> = new.map(|(_, new)| new.clone()).collect();
+                    self.columns.extend(new);
+                }
+                Op::Scan(scan) => {
+                    match scan.kind {
+                        ScanKind::Layers | ScanKind::Micro => {
+                            self.stacked.insert(scan.axis.name.clone());
+                        }
+                        ScanKind::Program => {}
+                    }
+                    self.follow(&scan.body);
+                }
+                _other => {}
+            }
+        }
+    }
+
+    fn rank(&self, axis: &Axis) -> usize {
+        if self.stacked.contains(&axis.name) {
+            0
+        } else if self.columns.contains(&axis.name) {
+            1
+        } else {
+            2
         }
     }
 }
 
 // Puts axes into storage order.
-fn arrange(graph: &mut Graph, columns: &BTreeSet<Name>) {
+fn arrange(graph: &mut Graph, order: &Order) {
     let shapes: Vec<Vec<Axis>> = graph.inputs.iter().map(|i| i.ty.axes.clone()).collect();
     for n in graph.nodes.iter_mut().filter(|n| !matches!(n.op, Op::Input(_))) {
         let axes = &mut n.ty.axes;
-        if axes.iter().any(|a| columns.contains(&a.name)) {
-            axes.sort_by_key(|a| !columns.contains(&a.name));
+        if axes.iter().any(|a| order.columns.contains(&a.name)) {
+            axes.sort_by_key(|a| order.rank(a));
         } else if !shapes.contains(axes)
             && let Some(shape) =
                 shapes.iter().find(|s| s.len() == axes.len() && axes.iter().all(|a| s.contains(a)))
@@ -199,7 +225,7 @@ struct Prepare<'a> {
     // Replacements of results of multi-result nodes, by the new node and the result.
     parts: BTreeMap<(NodeId, u32), NodeId>,
     at: NodeId,
-    columns: &'a BTreeSet<Name>,
+    order: &'a Order,
 }
 
 impl Prepare<'_> {
@@ -421,7 +447,7 @@ impl Prepare<'_> {
             .enumerate()
             .map(|(i, x)| i >= first_captured && host[x.0 as usize])
             .collect();
-        let body = prepare(&scan.body, &inner, self.columns)?;
+        let body = prepare(&scan.body, &inner, self.order)?;
         let mut inputs = inputs.to_vec();
         for start in &mut inputs[..scan.carries] {
             *start = self.copy(*start);

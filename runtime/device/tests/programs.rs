@@ -145,6 +145,38 @@ fn sixteen_bits_train_as_the_interpreter_says() {
     agrees("half", 2, 0.1);
 }
 
+/// A prompt and then single tokens at growing positions, with the caches kept between.
+#[test]
+fn generation_agrees_with_the_interpreter() {
+    for train in ["quick", "half", "other"] {
+        let world = Texts { files: vec![("a.cs336".into(), SMALL.into())] };
+        let mut checked = check(&world, "a.cs336", &[]);
+        let of = checked.decode_programs(train, 4, 8).unwrap_or_else(|problems| {
+            panic!("{:?}", problems.iter().map(|p| &p.message).collect::<Vec<_>>())
+        });
+        let init = programs(SMALL, train, 2).init;
+        let cpu = Cpu::new(Some(2)).expect("threads");
+        let mut store = Store::new();
+        declare(&mut store, &init);
+        let mut runtime = RuntimeValues { seed: 5, ..RuntimeValues::default() };
+        let mut start = Executable::new(&init.plan, &cpu).expect("loads");
+        start.run(&mut store, &runtime).expect("runs");
+        declare(&mut store, &of.prefill);
+        for (position, part) in [(0, &of.prefill), (4, &of.decode), (5, &of.decode)] {
+            store.remove(&"ids".into());
+            declare(&mut store, part);
+            fill(&mut store, part);
+            runtime.position = position;
+            let mut want = copy(&store);
+            execute(&part.plan, &mut want, &|r| runtime.get(r)).expect("interpreted");
+            let mut executable = Executable::new(&part.plan, &cpu).expect("loads");
+            executable.run(&mut store, &runtime).expect("runs");
+            let tolerance = if train == "half" { 2e-2 } else { 1e-4 };
+            compare(part, &store, &want, tolerance, &format!("{train} at {position}"));
+        }
+    }
+}
+
 /// Steps of a program, bitwise the same on one and two threads, as the losses show.
 #[test]
 fn the_number_of_threads_changes_no_bit() {

@@ -89,7 +89,8 @@ pub fn train(
     let mut due = Due { save: started, eval: started, sample: started };
 
     while !spent(spec, steps, at) {
-        let share = share(spec, steps, at);
+        // The share that is spent once this step is done: the first step has some learning rate, the last sees 1.
+        let share = share(spec, steps, Counters { step: at.step + 1, ..at });
         let batch = task.batches.batch(at.step);
         let input = StepInput { step: at.step + 1, share, seed: spec.seed };
         let clock = around.host.seconds();

@@ -4,10 +4,10 @@ use std::rc::Rc;
 
 use super::super::assemble::TrainParts;
 use super::super::eval::Eval;
-use super::super::hir::{Node, Nodes, Spec, TrainSpec};
+use super::super::hir::{Node, Nodes, Spec};
 use super::super::units::{self, Unit};
-use super::super::value::{Later, LayerForm, LayerValue, NodeValue, Quantity, Value};
-use super::{plain, train};
+use super::super::value::{Bracket, Later, LayerForm, LayerValue, NodeValue, Quantity, Value};
+use super::{meaning, plain, schema, train};
 use crate::graph::DType;
 use crate::graph::cost;
 use crate::graph::grad::Remat;
@@ -31,11 +31,8 @@ pub struct Facts {
 const DEFAULT_SEQ: usize = 512;
 
 pub(super) fn of_model(eval: &mut Eval<'_>, parts: &TrainParts) -> Option<Facts> {
-    let key = (
-        format!("{:?} {}", parts.model.span, plain::canonical(&Value::Layer(parts.model.clone()))),
-        parts.seq,
-    );
-    if let Some(known) = eval.counts.get(&key) {
+    let key = meaning::identity(&parts.model).map(|text| (text, parts.seq));
+    if let Some(known) = key.as_ref().and_then(|k| eval.counts.get(k)) {
         return Some(*known);
     }
     let graph = eval.forward_graph(parts, 1)?;
@@ -46,7 +43,9 @@ pub(super) fn of_model(eval: &mut Eval<'_>, parts: &TrainParts) -> Option<Facts>
         params_non_embedding: table.params.non_embedding as u64,
         forward_flops: table.forward_flops(),
     };
-    eval.counts.insert(key, facts);
+    if let Some(key) = key {
+        eval.counts.insert(key, facts);
+    }
     Some(facts)
 }
 
@@ -91,14 +90,15 @@ pub(super) fn check_model(
         span,
         needs: Vec::new(),
         spec,
-        meaning: plain::canonical(&v),
+        meaning: meaning::of_value(eval, &v),
     };
     nodes.insert(name.to_owned(), node);
 }
 
-/// `baseline   30.8M params   1.43B tokens (46/param)   21.8K steps   3.0e17 FLOPs`.
-pub(super) fn train_line(name: &str, t: &TrainSpec) -> String {
-    let mut line = format!("{name}   {} params", units::short(t.params as f64));
+/// `baseline   30.8M params   1.43B tokens (46/param)   21.8K steps   3.0e17 FLOPs   11 GB   ~15 min on h100`.
+pub(super) fn train_line(eval: &Eval<'_>, n: &NodeValue, costed: &train::Costed) -> String {
+    let t = &costed.spec;
+    let mut line = format!("{}   {} params", n.name, units::short(t.params as f64));
     if let Some(steps) = t.steps {
         let tokens = steps as f64 * t.batch_tokens as f64;
         line += &format!(
@@ -111,35 +111,65 @@ pub(super) fn train_line(name: &str, t: &TrainSpec) -> String {
     } else {
         line += "   steps known after the data is read";
     }
+    if let Some(bytes) = costed.peak_bytes() {
+        line += &format!("   {}", units::bytes(bytes));
+    }
+    if let (Some(steps), Some(machine)) = (t.steps, machine(eval, n)) {
+        let seconds = steps as f64 * t.step_flops / machine.rate;
+        line += &format!("   ~{} on {}", units::seconds(seconds), machine.name);
+        if let Some(mfu) = machine.mfu {
+            line += &format!(" (predicted {:.0}% MFU)", mfu * 100.0);
+        }
+    }
     line
+}
+
+/// What a prediction of time is made for.
+struct Machine {
+    name: String,
+    /// Model FLOPs per second that a run is expected to reach.
+    rate: f64,
+    /// The share of the peak that this is; unknown for a machine that was measured.
+    mfu: Option<f64>,
+}
+
+/// The machine of a training node: its mesh or device, else this one, if it was measured.
+fn machine(eval: &Eval<'_>, n: &NodeValue) -> Option<Machine> {
+    let of_device = |device: &NodeValue, count: f64| {
+        let number = |name: &str| match device.fields.get(name) {
+            Some(Value::Number(q)) => Some(q.value),
+            _ => None,
+        };
+        let mfu = number("mfu").unwrap_or(0.35);
+        let rate = number("peak")? * mfu * count;
+        Some(Machine { name: format!("{count}x {}", device.name), rate, mfu: Some(mfu) })
+    };
+    let mesh = n.fields.get("mesh").map(|v| match v {
+        Value::Node(m) => m.fields.get("value").cloned().unwrap_or(Value::None),
+        other => other.clone(),
+    });
+    if let Some(Value::Bracketed(b)) = &mesh
+        && let Value::Node(device) = &b.0
+    {
+        let sizes = b.1.iter().filter_map(|b| match b {
+            Bracket::Named { value: Value::Number(q), .. } => Some(q.value),
+            _ => None,
+        });
+        return of_device(device, sizes.product());
+    }
+    if mesh.is_some() {
+        return None;
+    }
+    if let Some(Value::Node(device)) = n.fields.get("device") {
+        return of_device(device, 1.0);
+    }
+    let rate = eval.world.fact("machine", "flops_per_second")?;
+    Some(Machine { name: "this machine".into(), rate, mfu: None })
 }
 
 fn quantity(value: f64, unit: Unit) -> Value {
     Value::Number(Quantity { unit, ..Quantity::plain(value) })
 }
-
-/// Fields of nodes that results bring.
-const RESULTS: &[(&str, &[&str])] = &[
-    (
-        "train",
-        &[
-            "final",
-            "average",
-            "valid_loss",
-            "loss",
-            "bits_per_byte",
-            "perplexity",
-            "stopped",
-            "time_used",
-        ],
-    ),
-    ("sweep", &["best", "runs"]),
-    ("fit", &["coefficients", "optimum", "E", "A", "B", "alpha", "beta"]),
-    ("classifier", &["score"]),
-    ("generate", &["text"]),
-    ("eval", &["loss", "accuracy"]),
-    ("task", &["accuracy"]),
-];
 
 /// A field that is counted, or known later.
 pub(super) fn member(eval: &mut Eval<'_>, n: &Rc<NodeValue>, name: &ast::Ident) -> Value {
@@ -165,13 +195,17 @@ pub(super) fn member(eval: &mut Eval<'_>, n: &Rc<NodeValue>, name: &ast::Ident) 
             None => Value::Error,
         },
         (kind, field) => {
-            let known = RESULTS.iter().find(|(k, _)| *k == kind).map_or(&[][..], |(_, f)| *f);
-            // Any declared constant of a law is a field of its fit.
-            if known.contains(&field) || kind == "fit" {
+            let mut known: Vec<String> = schema::kind(kind)
+                .map(|k| k.facts.iter().map(|f| f.name.to_owned()).collect())
+                .unwrap_or_default();
+            if kind == "fit" {
+                known.extend(super::fit::constants(eval, n));
+            }
+            if known.iter().any(|k| k == field) {
                 return later(field);
             }
             let mut names: Vec<String> = n.fields.fields.keys().cloned().collect();
-            names.extend(known.iter().map(|s| (*s).to_owned()));
+            names.extend(known);
             eval.no_field(name, &format!("the {} `{}`", n.kind, n.name), names)
         }
     }
@@ -185,9 +219,22 @@ fn train_fact(eval: &mut Eval<'_>, n: &Rc<NodeValue>, field: &str, later: Value)
         eval.problems = quiet;
         return Value::Error;
     }
-    let Some(train::Costed { spec: t, .. }) = spec else { return Value::Error };
+    let Some(costed) = spec else { return Value::Error };
+    let t = &costed.spec;
     let steps = t.steps.map(|s| s as f64);
     match (field, steps) {
+        ("memory", _) => match costed.peak_bytes() {
+            Some(bytes) => quantity(bytes, Unit::base("bytes")),
+            None => later,
+        },
+        ("time", Some(s)) => match machine(eval, n) {
+            Some(m) => quantity(s * t.step_flops / m.rate, Unit::base("s")),
+            None => later,
+        },
+        ("predicted_mfu", _) => match machine(eval, n).and_then(|m| m.mfu) {
+            Some(mfu) => Value::Number(Quantity { percent: true, ..Quantity::plain(mfu) }),
+            None => later,
+        },
         ("params", _) => quantity(t.params as f64, Unit::base("params")),
         ("tokens", Some(s)) => quantity(s * t.batch_tokens as f64, Unit::base("tokens")),
         ("steps", Some(s)) => quantity(s, Unit::base("steps")),

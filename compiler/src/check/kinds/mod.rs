@@ -5,6 +5,8 @@
 
 mod facts;
 mod fields;
+mod fit;
+mod meaning;
 mod plain;
 pub mod schema;
 mod sweep;
@@ -26,7 +28,7 @@ use crate::syntax::ast::{self, ExprKind, ItemKind, NodeName};
 pub use facts::Facts;
 pub use fields::{changed, fields, has_field};
 pub use sweep::{Point, Sweep};
-pub use train::{Costed, train_parts};
+pub use train::{Costed, micro_rows, train_parts};
 
 /// True for kinds of nodes.
 pub fn is_kind(name: &str) -> bool {
@@ -80,6 +82,7 @@ pub fn check_nodes(eval: &mut Eval<'_>) -> (Nodes, Vec<String>) {
     for e in asserts {
         check_assert(eval, &e);
     }
+    super::names::check(eval);
     eval.unused_imports();
     (nodes, lines)
 }
@@ -153,7 +156,10 @@ fn check_assert(eval: &mut Eval<'_>, e: &ast::Expr) {
 
 fn add_node(eval: &mut Eval<'_>, n: &Rc<NodeValue>, nodes: &mut Nodes, lines: &mut Vec<String>) {
     let Some(kind) = schema::kind(&n.kind) else { return };
-    let fine = fields::check(eval, kind, n);
+    let mut fine = fields::check(eval, kind, n);
+    if fine && n.kind == "fit" {
+        fine = fit::check(eval, n);
+    }
     let wrong = n.fields.fields.values().any(|(v, _)| matches!(v, Value::Error));
     if !fine || wrong {
         return;
@@ -169,14 +175,14 @@ fn add_node(eval: &mut Eval<'_>, n: &Rc<NodeValue>, nodes: &mut Nodes, lines: &m
             "train" => {
                 let costed = train::train(eval, n);
                 if let Some(c) = &costed {
-                    lines.push(facts::train_line(&n.name, &c.spec));
+                    lines.push(facts::train_line(eval, n, c));
                 }
                 costed.map(Costed::into_spec)
             }
             "sweep" => {
                 if let Some(s) = sweep::sweep(eval, n) {
                     lines.push(sweep::line(&n.name, &s));
-                    nodes.insert(n.name.to_string(), sweep_node(n, &s));
+                    nodes.insert(n.name.to_string(), sweep_node(eval, n, &s));
                 }
                 None
             }
@@ -186,24 +192,23 @@ fn add_node(eval: &mut Eval<'_>, n: &Rc<NodeValue>, nodes: &mut Nodes, lines: &m
     };
     let Some(spec) = spec else { return };
     let needs = plain::needs(n);
-    let meaning = plain::meaning(n);
+    let meaning = meaning::of_nodes(eval, std::iter::once(&**n), false);
     let node =
         Node { name: n.name.to_string(), kind: n.kind.clone(), span: n.span, needs, spec, meaning };
     nodes.insert(n.name.to_string(), node);
 }
 
 /// A sweep needs what its points need, and means what they mean.
-fn sweep_node(n: &NodeValue, s: &Sweep) -> Node {
+fn sweep_node(eval: &mut Eval<'_>, n: &NodeValue, s: &Sweep) -> Node {
     let mut needs: Vec<String> = s.after.iter().cloned().collect();
-    let mut meaning = String::new();
     for p in &s.points {
         for name in plain::needs(&p.node) {
             if !needs.contains(&name) {
                 needs.push(name);
             }
         }
-        meaning += &format!("{} {{\n{}}}\n", p.node.kind, plain::meaning(&p.node));
     }
+    let meaning = meaning::of_nodes(eval, s.points.iter().map(|p| &*p.node), true);
     let spec = Spec::NotBuilt { part: schema::SWEEPS.to_owned() };
     Node { name: n.name.to_string(), kind: n.kind.clone(), span: n.span, needs, spec, meaning }
 }

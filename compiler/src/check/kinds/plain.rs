@@ -1,14 +1,11 @@
-//! Data and tokenizer nodes; what a node needs; the canonical text of its meaning.
-
-use std::fmt::Write as _;
+//! Data and tokenizer nodes; what a node needs.
 
 use super::super::eval::{Eval, describe};
 use super::super::hir::{Spec, TokenizerSpec};
 use super::super::stages;
-use super::super::value::{Def, LayerForm, LayerValue, NodeValue, Program, Record, Stream, Value};
+use super::super::value::{NodeValue, Value};
 use crate::problem::Problem;
 use crate::source::Span;
-use crate::syntax;
 
 /// A data node.
 pub(super) fn data(eval: &mut Eval<'_>, n: &NodeValue) -> Option<Spec> {
@@ -208,117 +205,4 @@ fn nodes_in(v: &Value, found: &mut Vec<String>) {
         }
         _ => {}
     }
-}
-
-/// Fields that never change results (decisions: execution).
-const EXECUTION: &[&str] = &[
-    "device", "mesh", "micro", "remat", "limit", "eval", "sample", "save", "start", "shard",
-    "pipeline", "pin",
-];
-
-/// The canonical text of a node's meaning: sorted fields, no places, names or comments.
-pub(super) fn meaning(n: &NodeValue) -> String {
-    let mut out = String::new();
-    let mut fields: Vec<_> = n.fields.fields.iter().collect();
-    fields.sort_by(|a, b| a.0.cmp(b.0));
-    for (name, (v, _)) in fields {
-        if EXECUTION.contains(&name.as_str()) {
-            continue;
-        }
-        let _ = writeln!(out, "{name} = {}", canonical(v));
-    }
-    out
-}
-
-/// A value as canonical text.
-pub fn canonical(v: &Value) -> String {
-    match v {
-        Value::None => "none".into(),
-        Value::Bool(b) => b.to_string(),
-        Value::Number(q) => format!(
-            "{:?}{}",
-            q.value,
-            if q.unit.is_none() {
-                String::new()
-            } else {
-                format!(" {}", super::super::units::name(&q.unit))
-            }
-        ),
-        Value::Text(t) => format!("{:?}", &**t),
-        Value::List(l) => {
-            let items: Vec<String> = l.iter().map(canonical).collect();
-            format!("[{}]", items.join(", "))
-        }
-        Value::Record(r) => record(r),
-        Value::Range(a, b) => format!("{:?}..{:?}", a.value, b.value),
-        Value::Layer(l) => layer(l),
-        Value::Def(d) => def(d),
-        Value::Program(p) => program(p),
-        Value::Builtin(n) => (*n).into(),
-        Value::Bracketed(b) => format!("{}{:?}", canonical(&b.0), b.1.len()),
-        Value::Stream(s) => stream(s),
-        Value::Node(n) => format!("{} {{\n{}}}", n.kind, meaning(n)),
-        Value::Later(l) => format!("after({}.{})", l.node, l.what),
-        Value::Row(r) => syntax::canonical(&r.expr),
-        Value::Tensor(_) | Value::Placed(_) | Value::Weight(_) | Value::Error => String::new(),
-    }
-}
-
-fn record(r: &Record) -> String {
-    let fields: Vec<String> =
-        r.fields.iter().map(|(n, (v, _))| format!("{n} = {}", canonical(v))).collect();
-    format!("{{{}}}", fields.join(", "))
-}
-
-fn layer(l: &LayerValue) -> String {
-    match &l.form {
-        LayerForm::Plain { def: d, args, brackets, overrides } => {
-            let brackets = brackets.iter().map(|b| format!("{b:?}")).collect::<String>();
-            // Places inside brackets do not count.
-            let brackets = strip_spans(&brackets);
-            format!("{}({})[{brackets}] with {}", def(d), record(args), record(overrides))
-        }
-        LayerForm::Stack { axis, inner } => format!("stack[{axis}]({})", layer(inner)),
-        LayerForm::Each { axis, inner } => format!("each[{axis}]({})", layer(inner)),
-        LayerForm::Sequence(ls) => {
-            let items: Vec<String> = ls.iter().map(|l| layer(l)).collect();
-            format!("[{}]", items.join(", "))
-        }
-    }
-}
-
-fn strip_spans(text: &str) -> String {
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some(at) = rest.find("Span {") {
-        out.push_str(&rest[..at]);
-        rest = rest[at..].find('}').map_or("", |end| &rest[at + end + 1..]);
-    }
-    out.push_str(rest);
-    out
-}
-
-fn def(d: &Def) -> String {
-    let item = syntax::ast::Item {
-        kind: syntax::ast::ItemKind::Fn(syntax::ast::Callable {
-            name: syntax::ast::Ident { name: d.name.clone(), span: d.span },
-            axes: d.axes.clone(),
-            params: d.params.clone(),
-            result: d.result.clone(),
-            body: d.body.clone(),
-            span: d.span,
-        }),
-        span: d.span,
-        doc: None,
-    };
-    format!("{:?} {}", d.kind, syntax::canonical(&item))
-}
-
-fn program(p: &Program) -> String {
-    format!("{}({})", def(&p.def), record(&p.args))
-}
-
-fn stream(s: &Stream) -> String {
-    let input = s.input.as_ref().map(|i| stream(i) + " |> ").unwrap_or_default();
-    format!("{input}{}({})", s.stage, record(&s.args))
 }

@@ -10,10 +10,13 @@ use super::super::stages;
 use super::super::units;
 use super::super::value::{NodeValue, Record, Stream, Value};
 use super::{facts, schema};
-use crate::graph::DType;
 use crate::graph::grad::Remat;
+use crate::graph::{DType, Graph};
+use crate::pipeline::compile;
+use crate::plan::{Class, Target};
 use crate::problem::Problem;
 use crate::source::Span;
+use crate::syntax::ast::ItemKind;
 
 /// The parts of a training node that are compiled.
 pub fn train_parts(eval: &mut Eval<'_>, node: &str) -> Option<TrainParts> {
@@ -104,9 +107,17 @@ pub struct Costed {
     pub spec: TrainSpec,
     /// The part of the project that brings what it needs, if that is not built yet.
     pub not_built: Option<String>,
+    /// Bytes at the peak of a step by class, on one device; not for points of sweeps, nor for several devices.
+    pub memory: Vec<(Class, usize)>,
 }
 
 impl Costed {
+    /// Bytes at the peak of a step on one device, where the plan is known.
+    pub fn peak_bytes(&self) -> Option<f64> {
+        let total: usize = self.memory.iter().map(|(_, bytes)| bytes).sum();
+        (total > 0).then_some(total as f64)
+    }
+
     /// What is run.
     pub fn into_spec(self) -> Spec {
         match self.not_built {
@@ -121,19 +132,54 @@ pub(super) fn train(eval: &mut Eval<'_>, n: &Rc<NodeValue>) -> Option<Costed> {
     if let Some((_, known)) = eval.specs.iter().find(|(known, _)| Rc::ptr_eq(known, n)) {
         return known.clone();
     }
-    let spec = costed(eval, n).and_then(|(c, parts)| traced(eval, &parts).map(|()| c));
+    let spec = costed(eval, n).and_then(|(mut c, parts)| {
+        let step = traced(eval, &c.spec, &parts)?;
+        if n.fields.get("mesh").is_none() {
+            c.memory = step_memory(eval, step, parts.span)?;
+        }
+        Some(c)
+    });
+    if let Some(c) = &spec {
+        repeats(eval, n, &c.spec);
+    }
     eval.specs.push((n.clone(), spec.clone()));
     spec
 }
 
-/// The loss, the initialisers and the optimizer's step, traced once for a single row: what is wrong in them is found before
-/// anything is run.
-fn traced(eval: &mut Eval<'_>, parts: &TrainParts) -> Option<()> {
+/// Rows per micro-batch: as asked, else at most so many positions as keep a machine busy and its memory free; a divisor of the rows of a
+/// batch.
+pub fn micro_rows(rows: usize, seq: usize, wanted: Option<usize>) -> usize {
+    const POSITIONS: usize = 16 * 1024;
+    let fitting = (POSITIONS / seq.max(1)).max(1);
+    let wanted = wanted.unwrap_or(fitting).clamp(1, rows.max(1));
+    (1..=wanted).rev().find(|n| rows % n == 0).unwrap_or(1)
+}
+
+/// Traces the loss, the initialisers and the optimizer's step: what is wrong in them is found before anything is run. Gives the
+/// graph of a step as it would run.
+fn traced(eval: &mut Eval<'_>, t: &TrainSpec, parts: &TrainParts) -> Option<Graph> {
+    let rows = (t.batch_tokens / t.seq.max(1)).max(1) as usize;
+    let micro = micro_rows(rows, parts.seq, t.execution.micro_rows.map(|m| m as usize));
     let kinds = eval.weight_views(parts)?;
     eval.eval_graph(parts, 1)?;
-    let step = eval.step_graph(parts, 1, 1)?;
+    let step = eval.step_graph(parts, micro, rows / micro)?;
     eval.init_graph(parts, &kinds, &step.states)?;
-    Some(())
+    Some(step.graph)
+}
+
+/// The bytes at the peak of a step, by class, of the plan that would run; nothing is emitted for it.
+fn step_memory(eval: &mut Eval<'_>, step: Graph, span: Span) -> Option<Vec<(Class, usize)>> {
+    match compile(step, &Target::cpu()) {
+        Ok(compiled) => Some(compiled.plan.memory),
+        Err(bug) => {
+            let text = format!("a fault of the compiler in {}: {}", bug.stage, bug.message);
+            eval.problem(
+                Problem::new("E0899", span, text)
+                    .help("this is our mistake, not yours; please report it with the program"),
+            );
+            None
+        }
+    }
 }
 
 /// A train node with its costs, and the parts that are compiled.
@@ -167,7 +213,8 @@ pub(super) fn costed(eval: &mut Eval<'_>, n: &NodeValue) -> Option<(Costed, Trai
     let rows = batch_tokens / seq as u64;
     let step_flops = 3.0 * facts.forward_flops * rows as f64;
     let budget = budget(eval, n)?;
-    let steps = steps(eval, n, budget, step_flops, batch_tokens, facts.params)?;
+    let known = known_tokens(eval, &stream).map(|(_, tokens)| tokens);
+    let steps = steps(eval, n, budget, step_flops, batch_tokens, facts.params, known)?;
     let execution = execution(eval, n, &stream)?;
     let seed = match n.fields.get("seed") {
         None => 0,
@@ -197,7 +244,56 @@ pub(super) fn costed(eval: &mut Eval<'_>, n: &NodeValue) -> Option<(Costed, Trai
     let not_built = unbuilt_data
         .map(|(_, part)| part)
         .or_else(|| unbuilt_field.map(|(_, part)| (*part).to_owned()));
-    Some((Costed { spec, not_built }, parts))
+    Some((Costed { spec, not_built, memory: Vec::new() }, parts))
+}
+
+/// The data node behind training rows and its tokens, where an earlier run has counted them.
+fn known_tokens(eval: &Eval<'_>, s: &Stream) -> Option<(String, f64)> {
+    let mut at = Some(s);
+    while let Some(s) = at {
+        if let Some((node, side)) = &s.node {
+            let part = if side.is_empty() { node.to_string() } else { format!("{node}.{side}") };
+            let tokens =
+                eval.world.fact(&part, "tokens").or_else(|| eval.world.fact(node, "tokens"));
+            return tokens.filter(|t| *t >= 1.0).map(|t| (part, t));
+        }
+        at = s.input.as_deref();
+    }
+    None
+}
+
+/// W0510 if a budget that is no number of epochs reads the data more than once.
+fn repeats(eval: &mut Eval<'_>, n: &NodeValue, t: &TrainSpec) {
+    let (Some(steps), false) = (t.steps, matches!(t.budget, Budget::Epochs(_))) else { return };
+    let Some(stream) = data_of(eval, n) else { return };
+    let Some((part, have)) = known_tokens(eval, &stream) else { return };
+    let need = steps as f64 * t.batch_tokens as f64;
+    let epochs = need / have;
+    if epochs < 1.05 {
+        return;
+    }
+    let span = at(n, "budget");
+    let text = format!(
+        "the budget needs {} tokens but `{part}` has {}: {epochs:.1} epochs",
+        units::short(need),
+        units::short(have)
+    );
+    let once = (have / t.batch_tokens as f64).floor();
+    let amount = match t.budget {
+        Budget::Flops(_) => Some(format!("{:.1e}FLOPs", once * t.step_flops)),
+        Budget::Tokens(_) => Some(format!("{}tokens", once * t.batch_tokens as f64)),
+        Budget::Steps(_) => Some(format!("{once}steps")),
+        Budget::TokensPerParam(_) | Budget::Epochs(_) | Budget::Seconds(_) => None,
+    };
+    let written = eval.sources.text(span).to_owned();
+    let is_knob = eval.modules.get(MAIN).is_some_and(|m| {
+        m.names.get(&written).is_some_and(|i| matches!(m.items[*i].kind, ItemKind::Knob { .. }))
+    });
+    let mut p = Problem::new("W0510", span, text);
+    if let (Some(amount), true) = (amount, is_knob) {
+        p = p.help(format!("`--set {written}={amount}` is one epoch"));
+    }
+    eval.problem(p.help(format!("say `budget = {} epochs` if it is meant", epochs.round())));
 }
 
 /// Fields whose runtime comes with a later part.
@@ -284,6 +380,7 @@ fn steps(
     step_flops: f64,
     batch_tokens: u64,
     params: u64,
+    data_tokens: Option<f64>,
 ) -> Option<Option<u64>> {
     let batch = batch_tokens as f64;
     let steps = match budget {
@@ -291,7 +388,11 @@ fn steps(
         Budget::Tokens(t) => t / batch,
         Budget::TokensPerParam(r) => r * params as f64 / batch,
         Budget::Steps(s) => s,
-        Budget::Epochs(_) | Budget::Seconds(_) => return Some(None),
+        Budget::Epochs(e) => match data_tokens {
+            Some(tokens) => (e * tokens / batch).max(1.0),
+            None => return Some(None),
+        },
+        Budget::Seconds(_) => return Some(None),
     };
     // A quotient that is whole but for rounding is whole.
     let whole =

@@ -256,3 +256,59 @@ fn what_nobody_needs_costs_nothing() {
     let table = cost(&b.graph);
     assert_eq!(table.unfused_bytes(), 2.0 * 16.0 + 4.0);
 }
+
+const MIXTURE: &str = r#"
+use std.layers { Embedding, Linear, RMSNorm, SwiGLU, GQA }
+layer MoE[d, ff, expert](top: Int = 2) {
+  weight router[d, expert]
+  experts = each[expert](SwiGLU)
+  forward(x: [d]) -> [d] {
+    let p = softmax[expert](dot[d](x, router))
+    let g = topk[expert](p, top)
+    sum[expert](g * experts(x))
+  }
+}
+layer Block() {
+  norm1 = RMSNorm[d], norm2 = RMSNorm[d]
+  attn = GQA
+  moe = MoE(top = 2)
+  forward(x: [seq, d]) -> [seq, d] {
+    let h = x + attn(norm1(x))
+    h + moe(norm2(h))
+  }
+}
+model mixed() {
+  axes = { d = 8, kv = 2, group = 1, dh = 4, ff = 12, expert = 6, depth = 3, vocab = 300 }
+  embed = Embedding[vocab, d]
+  blocks = stack[depth](Block())
+  head = Linear[d, vocab]
+  forward(ids: [seq]) -> [seq, vocab] = ids |> embed |> blocks |> head
+}
+data tales = stories(count = 10, seed = 7) |> holdout(valid = 10%)
+tokenizer bpe { corpus = tales.train, vocab = 300 }
+train run {
+  model = mixed()
+  data = tales |> encode(bpe) |> pack(seq = 5)
+  optimizer = adamw(lr = 1e-2)
+  batch = 10 tokens
+  budget = 10 steps
+}
+"#;
+
+#[test]
+fn a_mixture_written_in_the_language() {
+    let world = crate::world::Texts { files: vec![("a.cs336".into(), MIXTURE.into())] };
+    let mut checked = crate::front::check(&world, "a.cs336", &[]);
+    let shown: Vec<_> = checked.problems().iter().map(|p| p.message.clone()).collect();
+    assert!(shown.is_empty(), "{shown:?}");
+    let table = checked.costs("run").expect("a model is costed");
+    let expert = 3.0 * 8.0 * 12.0;
+    let (attention, rest) = (4.0 * 64.0, 8.0 * 6.0);
+    let tables = 2.0 * 300.0 * 8.0;
+    let layer = |experts: f64| attention + rest + experts * expert;
+    assert_eq!(table.params.total, 3.0 * (layer(6.0) + 16.0) + tables);
+    assert_eq!(table.params.active, 3.0 * (layer(2.0) + 16.0) + tables);
+    let scores = 4.0 * 5.0 * 5.0 * 8.0;
+    let flops = 3.0 * (2.0 * 5.0 * layer(2.0) + scores) + 2.0 * 5.0 * 300.0 * 8.0;
+    assert_eq!(table.forward_flops(), flops, "{:#?}", table.by_op());
+}

@@ -23,6 +23,8 @@ fn work(graph: &Graph) -> f64 {
             let sizes = over.iter().filter_map(|o| graph.ty(node.inputs[0]).size(o));
             2.0 * (sizes.product::<usize>() * node.ty.len()) as f64
         }
+        // Zeros first, then what is added.
+        Op::ScatterAdd { .. } => 2.0 * node.ty.len() as f64,
         _ => node.ty.len() as f64,
     };
     graph.nodes.iter().map(one).sum()

@@ -1,7 +1,7 @@
 //! Rules about reductions and contractions: along an axis where nothing changes, nothing has to be added up.
 
 use super::super::rewrite::{Rewriter, Rule, Seen, without};
-use super::super::{BinOp, DType, Name, NodeId, Op, ReduceOp, Type};
+use super::super::{Axis, BinOp, DType, Name, NodeId, Op, ReduceOp, Type};
 
 /// The table.
 pub const RULES: &[Rule] = &[
@@ -32,6 +32,11 @@ pub const RULES: &[Rule] = &[
         apply: contract_over,
     },
     Rule { name: "contract-of-nothing", equation: "dot[](x, y) = x y", apply: contract_nothing },
+    Rule {
+        name: "scatter-of-distinct",
+        equation: "scatter_add[a](y, i) = select(pos(a) == i, y, 0) where nothing is summed",
+        apply: scatter_distinct,
+    },
     Rule { name: "cumsum-of-one", equation: "cumsum[a of size 1](x) = x", apply: cumsum_one },
     Rule { name: "argsort-of-one", equation: "argsort[a of size 1](x) = 0", apply: argsort_one },
 ];
@@ -86,7 +91,7 @@ fn reduce_expand(r: &mut Rewriter, n: &Seen<'_>) -> Option<NodeId> {
 }
 
 // The axes in the storage order that the result has.
-fn in_order(axes: &[super::super::Axis], ty: &Type) -> Vec<super::super::Axis> {
+fn in_order(axes: &[Axis], ty: &Type) -> Vec<Axis> {
     ty.axes.iter().filter(|a| axes.contains(a)).cloned().collect()
 }
 
@@ -155,9 +160,7 @@ fn contract_expand(r: &mut Rewriter, n: &Seen<'_>) -> Option<NodeId> {
         }
         let mut inputs = vec![*a, *b];
         inputs[i] = x;
-        let has = |axis: &super::super::Axis| {
-            inputs.iter().any(|input| r.ty(*input).find(&axis.name).is_some())
-        };
+        let has = |axis: &Axis| inputs.iter().any(|input| r.ty(*input).find(&axis.name).is_some());
         let axes = n.ty.axes.iter().filter(|axis| has(axis)).cloned().collect();
         let ty = Type::new(n.ty.dtype, axes);
         let product = r.make(Op::Contract { over: over.clone() }, inputs, ty);
@@ -193,6 +196,23 @@ fn contract_nothing(r: &mut Rewriter, n: &Seen<'_>) -> Option<NodeId> {
     let float =
         n.ty.dtype == DType::F32 && (r.ty(*a).dtype.is_float() || r.ty(*b).dtype.is_float());
     (over.is_empty() && float).then(|| r.make(Op::Binary(BinOp::Mul), vec![*a, *b], n.ty.clone()))
+}
+
+// scatter_add[a](y, i) = select(pos(a) == i, y, 0), where the result has all axes of y and i: each of its elements gets at
+// most one. A map needs no zeros first and joins its readers, such as the softmax whose gradient this is.
+fn scatter_distinct(r: &mut Rewriter, n: &Seen<'_>) -> Option<NodeId> {
+    let (Op::ScatterAdd { axis }, [y, index]) = (n.op, n.inputs) else { return None };
+    let stays = |a: &Axis| a.name != *axis && n.ty.find(&a.name).is_some();
+    let one_each = r.ty(*y).axes.iter().chain(&r.ty(*index).axes).all(stays);
+    if !one_each || !r.ty(*y).dtype.is_float() {
+        return None;
+    }
+    let along = n.ty.axes.iter().find(|a| a.name == *axis)?.clone();
+    let y = r.widen(*y, n.ty.dtype)?;
+    let at = r.make(Op::Pos, vec![], Type::new(DType::I32, vec![along]));
+    let here = r.binary(BinOp::Eq, at, *index, &n.ty.axes);
+    let zero = r.number(0.0, &Type::scalar(n.ty.dtype));
+    Some(r.make(Op::Select, vec![here, y, zero], n.ty.clone()))
 }
 
 // cumsum[a of size 1](x) = x.

@@ -99,3 +99,25 @@ fn evaluation_decoding_and_initialisation() {
     let init = eval.init_graph(&parts, &views, &step.states).expect("a graph");
     same_with(&init, &fill(&init), 1e-5);
 }
+
+#[test]
+#[ignore = "a look at a plan of real size"]
+fn a_real_size() {
+    let text = TINY
+        .replace(
+            "layers = 3, d = 8, heads = 2, ff = 12",
+            "layers = 12, d = 768, heads = 12, ff = 2048",
+        )
+        .replace("vocab = 300", "vocab = 16384")
+        .replace("seq = 6", "seq = 512")
+        .replace("24 tokens", "16384 tokens");
+    let world = Texts { files: vec![("a.cs336".into(), text)] };
+    let mut eval = Eval::new(&world);
+    eval.load_main("a.cs336", &[]);
+    kinds::check_nodes(&mut eval);
+    let parts = kinds::train_parts(&mut eval, "quick").expect("a train");
+    let step = eval.step_graph(&parts, 8, 4).expect("a graph");
+    let start = std::time::Instant::now();
+    let plan = crate::lower::lower(&step.graph, &crate::plan::Target::cpu()).expect("a plan");
+    eprintln!("{:?}\n{}", start.elapsed(), print(&plan));
+}
