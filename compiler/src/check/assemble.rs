@@ -943,9 +943,8 @@ pub fn weight_info(slot: &Slot, view: &View) -> WeightInfo {
         "table"
     } else if view.contracted.is_some() && slot.axes.len() > 1 {
         "matrix"
-    } else if slot.axes.len() > 1 {
-        "table"
     } else {
+        // Gains and biases, however many axes they have: `bq[head, dh]` is added, not multiplied.
         "vector"
     };
     WeightInfo {

@@ -72,6 +72,8 @@ fn walk(graph: &Graph, mut seen: Seen, found: &mut BTreeMap<Name, View>) {
                     }
                 }
                 Op::Gather { .. } if position == 0 => view.gathered = true,
+                // An index that the compiler knows: `pick[ctx](table, pos(seq))`.
+                Op::Window { .. } => view.gathered = true,
                 Op::Scan(scan) => {
                     let body = &scan.body;
                     let sliced = position >= scan.carries && position < scan.carries + scan.scanned;
