@@ -1,3 +1,5 @@
+//! The door: a whole program is checked and its plans are made.
+
 use indexmap::IndexMap;
 
 use super::check;

@@ -46,22 +46,22 @@ const ATTRIBUTES: &[(&str, Attribute)] = &[
 #[derive(Debug, Clone)]
 pub(crate) struct Section {
     /// Unique in its file.
-    pub name: String,
+    pub(crate) name: String,
     /// What is done.
-    pub attributes: Vec<Attribute>,
+    pub(crate) attributes: Vec<Attribute>,
     /// `--set`s: from the attribute `set:PATH=VALUE`.
-    pub sets: Vec<String>,
+    pub(crate) sets: Vec<String>,
     /// The line of the header, from 1.
-    pub line: usize,
+    pub(crate) line: usize,
     /// The header as written.
-    pub header: String,
+    pub(crate) header: String,
     /// The lines below it.
-    pub body: String,
+    pub(crate) body: String,
 }
 
 impl Section {
     /// True if the attribute is given.
-    pub fn has(&self, attribute: Attribute) -> bool {
+    pub(crate) fn has(&self, attribute: Attribute) -> bool {
         self.attributes.contains(&attribute)
     }
 }
@@ -70,16 +70,16 @@ impl Section {
 #[derive(Debug, Clone)]
 pub(crate) struct SuiteFile {
     /// Below `suite/`, with `/`.
-    pub path: String,
+    pub(crate) path: String,
     /// The text before the first section.
-    pub lead: String,
+    pub(crate) lead: String,
     /// In order.
-    pub sections: Vec<Section>,
+    pub(crate) sections: Vec<Section>,
 }
 
 impl SuiteFile {
     /// The text of the file.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let mut text = self.lead.clone();
         for s in &self.sections {
             text.push_str(&s.header);
@@ -90,7 +90,7 @@ impl SuiteFile {
     }
 
     /// Names and texts of the files that its sections may use.
-    pub fn beside(&self) -> Vec<(String, String)> {
+    pub(crate) fn beside(&self) -> Vec<(String, String)> {
         let files = self.sections.iter().filter(|s| s.has(Attribute::File));
         files.map(|s| (format!("{}.cs336", s.name), s.body.clone())).collect()
     }

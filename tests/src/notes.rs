@@ -10,11 +10,11 @@ use std::fmt::Write as _;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Note {
     /// The line in the program, from 0; `None` if it lies elsewhere.
-    pub line: Option<usize>,
+    pub(crate) line: Option<usize>,
     /// Its code.
-    pub code: String,
+    pub(crate) code: String,
     /// Of a found problem its message; of an expected one, words that the message contains.
-    pub words: String,
+    pub(crate) words: String,
 }
 
 /// The notes of a program.
@@ -86,14 +86,18 @@ pub(crate) fn noted(body: &str, found: &[Note]) -> String {
         let here = found.iter().filter(|n| n.line == Some(i));
         let plain = line.split_once("#~ ").map_or(line, |(before, _)| before.trim_end());
         out.push_str(plain);
+        // Notes stay below a line where they were, as behind a text that is never closed.
+        let below = plain == line && old.iter().any(|o| o.line == Some(i));
         for (k, n) in here.enumerate() {
-            let sign = if k == 0 { "  #~" } else { "\n#~^" };
+            let sign = if k == 0 && !below { "  #~" } else { "\n#~^" };
             write!(out, "{sign} {}", words(n)).expect("a string grows");
         }
         out.push('\n');
     }
-    for n in found.iter().filter(|n| n.line.is_none()) {
-        writeln!(out, "#~* {}", words(n)).expect("a string grows");
+    let elsewhere: Vec<&Note> = found.iter().filter(|n| n.line.is_none()).collect();
+    if !elsewhere.is_empty() {
+        let lines: Vec<String> = elsewhere.iter().map(|n| format!("#~* {}", words(n))).collect();
+        out = format!("{}\n{}\n\n", out.trim_end(), lines.join("\n"));
     }
     out
 }

@@ -17,7 +17,7 @@ use cs336_compiler::plan::Target;
 use cs336_compiler::plan::interp::{decode, encode, execute};
 use cs336_compiler::problem::Problem;
 use cs336_compiler::source::FileId;
-use cs336_compiler::syntax::ast::{ItemKind, NodeName};
+use cs336_compiler::syntax::ast::{ItemKind, NodeName, Pattern};
 use cs336_compiler::syntax::parse;
 use cs336_compiler::world::World;
 use indexmap::IndexMap;
@@ -116,6 +116,7 @@ fn subject(body: &str) -> Option<String> {
         ItemKind::Layer { name, .. } => Some(name.name.clone()),
         ItemKind::Def { callable, .. } => Some(callable.name.name.clone()),
         ItemKind::Node { name: Some(NodeName::Ident(name)), .. } => Some(name.name.clone()),
+        ItemKind::Let { pattern: Pattern::Name(name), .. } => Some(name.name.clone()),
         _ => None,
     })
 }

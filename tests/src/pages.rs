@@ -14,9 +14,9 @@ use crate::{picture, places, write_if_new};
 #[derive(Debug, Clone)]
 pub(crate) struct Page {
     /// Its code.
-    pub code: String,
+    pub(crate) code: String,
     /// Its text.
-    pub text: String,
+    pub(crate) text: String,
 }
 
 /// An example: its text and the `--set`s that stand behind its mark.

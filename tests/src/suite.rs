@@ -27,19 +27,19 @@ fn main() -> ExitCode {
     args.retain(|a| a != "--bless");
     let bless = args.len() < before;
     let args = Arguments::from_iter(args);
+    if bless {
+        let wanted = args.filter.clone().unwrap_or_default();
+        for file in collect::collect(&places::suite()).iter().flatten() {
+            bless_file(file, &wanted);
+        }
+        pages::bless(&wanted);
+    }
     let files = match collect::collect(&places::suite()) {
         Ok(files) => files,
         Err(complaints) => {
             return libtest_mimic::run(&args, vec![unreadable(complaints)]).exit_code();
         }
     };
-    if bless {
-        let wanted = args.filter.clone().unwrap_or_default();
-        for file in &files {
-            bless_file(file, &wanted);
-        }
-        pages::bless(&wanted);
-    }
     let mut trials: Vec<Trial> = files.iter().flat_map(|f| trials_of(f)).collect();
     trials.extend(pages::trials());
     trials.extend(tidy::trials(&files));

@@ -14,11 +14,11 @@ use crate::notes;
 use crate::pages::pages;
 use crate::places::{files_below, root};
 
-/// A file longer than this must be split.
-const LONGEST: usize = 1000;
+/// A file of more lines must be split. (Most have 150 to 400; from 600 on they answer for themselves.)
+const LONGEST: usize = 1200;
 
-/// Codes that guard the compiler itself: no program of the suite brings them about.
-const FAULTS: &[&str] = &["E0404", "E0416", "E0899"];
+/// No program of the suite brings them about: they guard the compiler itself, or (W0510) need the facts of an earlier run.
+const NOT_IN_SECTIONS: &[&str] = &["E0404", "E0416", "E0899", "W0510"];
 
 /// A rule; gives what breaks it.
 type Rule = fn() -> Vec<String>;
@@ -131,7 +131,7 @@ fn every_code_has_a_section(files: &[SuiteFile]) -> Vec<String> {
     raised()
         .into_iter()
         .filter(|(_, file)| file.starts_with("compiler"))
-        .filter(|(code, _)| !FAULTS.contains(&code.as_str()) && !seen.contains(code))
+        .filter(|(code, _)| !NOT_IN_SECTIONS.contains(&code.as_str()) && !seen.contains(code))
         .map(|(code, file)| format!("no section of the suite has {code}, which {file} raises"))
         .collect()
 }

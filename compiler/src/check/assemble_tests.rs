@@ -1,3 +1,5 @@
+//! Steps, evaluation and decoding of small models, on the interpreter.
+
 use indexmap::IndexMap;
 
 use super::super::eval::Eval;

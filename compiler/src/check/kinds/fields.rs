@@ -11,6 +11,7 @@ use super::super::value::{DefKind, NodeValue, Record, Scope, Value};
 use super::schema::{self, BlockSchema, Field, FieldType, KindSchema};
 use crate::problem::{Problem, did_you_mean};
 use crate::source::Span;
+use crate::syntax;
 use crate::syntax::ast::{self, ExprKind, ItemKind, NodeBody, NodeName};
 
 /// `Err`: what the kind has instead.
@@ -322,6 +323,11 @@ pub(super) fn check(eval: &mut Eval<'_>, kind: &KindSchema, n: &NodeValue) -> bo
             // A sweep's fields have their values at its points.
             if n.kind != "sweep" && !(matches!(v, Value::None) && !field.required) {
                 fine &= judge(eval, &format!("`{name}`"), field.ty, v, at);
+            }
+            if let (FieldType::Template, Value::Text(text)) = (field.ty, v) {
+                let (_, problems) = syntax::template(text, at);
+                fine &= problems.is_empty();
+                eval.problems.extend(problems);
             }
         } else if let (Some(block), Value::Record(r)) =
             (kind.block(name.split(' ').next().unwrap_or(name)), v)
