@@ -19,6 +19,7 @@ pub mod types;
 pub mod units;
 pub mod value;
 pub mod views;
+mod weights;
 pub mod words;
 
 #[cfg(test)]
