@@ -16,10 +16,10 @@ pub(crate) fn reaches(kernel: &Kernel) -> Vec<Reach> {
     match kernel {
         Kernel::Loop(k) => {
             for stage in &k.stages {
-                loads(&stage.insts, &k.operands, &mut all);
+                loads(&stage.insts, &k.operands, &extents, &mut all);
             }
         }
-        Kernel::ColReduce(k) => loads(&k.insts, &k.operands, &mut all),
+        Kernel::ColReduce(k) => loads(&k.insts, &k.operands, &extents, &mut all),
         Kernel::Scatter(k) => {
             let table = &k.operands[2];
             let span = (k.limit.max(1) as i64 - 1) * k.stride * table.dtype.bytes() as i64;
@@ -52,16 +52,22 @@ fn linear(operand: &Operand, extents: &[usize]) -> Reach {
     Some((low, high + size))
 }
 
-fn loads(insts: &[Inst], operands: &[Operand], all: &mut [Reach]) {
+// An operand may be loaded several times, at indices of its own each time: it reaches as far as the farthest of them.
+fn loads(insts: &[Inst], operands: &[Operand], extents: &[usize], all: &mut [Reach]) {
     for inst in insts {
         if let Inst::Load { operand, indirect, guards, .. } = inst {
             let at = *operand as usize;
             if !guards.is_empty() {
                 all[at] = None;
             }
+            let mut one = linear(&operands[at], extents);
             for i in indirect {
                 let span = (i.limit.max(1) - 1) * i.stride * operands[at].dtype.bytes() as i64;
-                widen(&mut all[at], span);
+                widen(&mut one, span);
+            }
+            if let (Some((low, high)), Some((l, h))) = (&mut all[at], one) {
+                *low = l.min(*low);
+                *high = h.max(*high);
             }
         }
     }
@@ -71,5 +77,36 @@ fn widen(reach: &mut Reach, span: i64) {
     if let Some((low, high)) = reach {
         *low += span.min(0);
         *high += span.max(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cs336_compiler::graph::{DType, Literal};
+    use cs336_compiler::kernel::Indirect;
+
+    use super::*;
+
+    #[test]
+    fn loads_of_one_operand_do_not_add_up() {
+        let operand = Operand {
+            dtype: DType::F32,
+            strides: vec![6, 0],
+            offset: 0,
+            dynamic: None,
+            access: Access::Read,
+        };
+        let load = |index| Inst::Load {
+            operand: 0,
+            indirect: vec![Indirect { index, stride: 1, limit: 6 }],
+            guards: vec![],
+            outside: Literal::new(0.0),
+        };
+        let insts = [Inst::Coord(1), load(0), load(0)];
+        let extents = [4, 6];
+        let mut all = vec![linear(&operand, &extents)];
+        loads(&insts, &[operand], &extents, &mut all);
+        // Four rows of six floats.
+        assert_eq!(all, [Some((0, 96))]);
     }
 }
