@@ -148,9 +148,9 @@ pub enum BinOp {
     Div,
     /// a^b (floats)
     Pow,
-    /// The smaller one.
+    /// The smaller one; NaN if either is.
     Min,
-    /// The larger one.
+    /// The larger one; NaN if either is.
     Max,
     /// a - b * floor(a / b)
     Mod,
@@ -345,8 +345,8 @@ impl BinOp {
             Self::Mul => a * b,
             Self::Div => a / b,
             Self::Pow => a.powf(b),
-            Self::Min => a.min(b),
-            Self::Max => a.max(b),
+            Self::Min => ReduceOp::Min.combine(a, b),
+            Self::Max => ReduceOp::Max.combine(a, b),
             Self::Mod => a - b * (a / b).floor(),
             Self::Lt => f64::from(a < b),
             Self::Le => f64::from(a <= b),

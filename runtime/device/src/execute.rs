@@ -11,6 +11,8 @@ use cs336_compiler::name::Name;
 use cs336_compiler::plan::{Launch, Place, Plan, Step, View};
 use cs336_compiler::scalar::Runtime;
 
+use rayon::prelude::*;
+
 use crate::error::DeviceError;
 use crate::host::Cpu;
 use crate::host::bounds::writes;
@@ -101,7 +103,8 @@ pub struct Executable<D: Device = Cpu> {
 impl<D: Device> Executable<D> {
     /// Loads the kernels of a plan and allocates its arena.
     pub fn new(plan: &Plan, device: &D) -> Result<Self, DeviceError> {
-        let kernels = plan.kernels.iter().map(|k| device.load(k)).collect::<Result<Vec<_>, _>>()?;
+        let load = || plan.kernels.par_iter().map(|k| device.load(k)).collect();
+        let kernels = device.enter::<Result<Vec<_>, DeviceError>>(load)?;
         let arena = device.alloc(plan.arena_bytes, "the values of a plan")?;
         let (device, plan) = (device.clone(), plan.clone());
         let (options, profile) = (Options::default(), Profile::default());

@@ -140,7 +140,7 @@ fn isa() -> Result<OwnedTargetIsa, String> {
             ("use_colocated_libcalls", "false"),
             ("is_pic", "false"),
             ("opt_level", "speed"),
-            ("enable_verifier", if cfg!(debug_assertions) { "true" } else { "false" }),
+            ("enable_verifier", if cfg!(any(test, debug_assertions)) { "true" } else { "false" }),
         ] {
             flags.set(name, value).map_err(|e| e.to_string())?;
         }

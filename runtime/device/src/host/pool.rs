@@ -37,10 +37,6 @@ impl Pool {
 
     /// Runs `f` on the pool, so that what it cuts into tasks stays there.
     pub(crate) fn enter<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
-        if self.size() == 1 && rayon::current_thread_index().is_none() {
-            // One thread needs no hand-over; tasks below run in place.
-            return f();
-        }
         self.threads.install(f)
     }
 

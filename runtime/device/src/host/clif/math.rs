@@ -63,10 +63,13 @@ impl Ops<'_, '_> {
 
     /// e^x = 2^n e^r with n = round(x / ln 2).
     pub(super) fn exp(&mut self, x: Val) -> Val {
-        // Beyond these ends the result is infinity or zero anyway, and n stays small.
-        let (low, high) = (self.float(-104.0), self.float(89.0));
-        let x = self.max(x, low);
-        let x = self.min(x, high);
+        // Below the first end the result is zero, and nothing is computed with the tiny numbers that slow processors
+        // down (masked scores are all there); above the second it is infinity anyway. NaN passes both.
+        let (low, high, zero) = (self.float(-103.98), self.float(89.0), self.float(0.0));
+        let vanishes = self.fcmp(FloatCC::LessThan, x, low);
+        let x = self.select(vanishes, zero, x);
+        let large = self.fcmp(FloatCC::GreaterThan, x, high);
+        let x = self.select(large, high, x);
         let log2e = self.float(std::f32::consts::LOG2_E);
         let scaled = self.mul(x, log2e);
         let (n_float, n) = self.round_small(scaled);
@@ -81,7 +84,8 @@ impl Ops<'_, '_> {
         let rest = self.isub(n, half);
         let (half, rest) = (self.power_of_two(half), self.power_of_two(rest));
         let y = self.fma(p, half, half);
-        self.mul(y, rest)
+        let y = self.mul(y, rest);
+        self.select(vanishes, zero, y)
     }
 
     /// ln x = k ln 2 + ln m with m in [sqrt(1/2), sqrt(2)); ln m = 2 atanh(s), s = (m-1)/(m+1).

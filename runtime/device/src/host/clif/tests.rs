@@ -370,6 +370,19 @@ fn column_reductions_agree_whatever_the_threads() {
 }
 
 #[test]
+fn a_nan_survives_comparisons_and_reductions() {
+    let x: Memory = vec![1.0, f64::NAN, -2.0, 0.5, 3.0, f64::NAN, f64::INFINITY];
+    for op in [BinOp::Min, BinOp::Max, BinOp::Mul, BinOp::Lt, BinOp::Ne] {
+        let (k, m) = map(x.clone(), |x| vec![x, number(0.0), Inst::Binary(op, 0, 1)]);
+        check_loop(&k, &m, &[], 0.0, &format!("{op:?}"));
+    }
+    for op in [UnOp::Sign, UnOp::IsFinite, UnOp::Not, UnOp::Floor, UnOp::Round, UnOp::Ceil] {
+        let (k, m) = map(x.clone(), |x| vec![x, Inst::Unary(op, 0)]);
+        check_loop(&k, &m, &[], 0.0, &format!("{op:?}"));
+    }
+}
+
+#[test]
 fn large_maps_do_not_depend_on_threads() {
     let (k, m) = map(noise(100_003, 4), |x| vec![x, Inst::Unary(UnOp::Exp, 0)]);
     check_loop(&k, &m, &[], 1e-6, "large");
