@@ -1,7 +1,7 @@
 //! `cs336c data`: data nodes are read, split and encoded; what is there is shown.
 
 use cs336_compiler::check::hir::Spec;
-use cs336_lab::data::Room;
+use cs336_lab::data::{Room, name_of};
 use cs336_lab::experiment::order;
 use cs336_lab::{Exit, LabError};
 use serde_json::json;
@@ -64,6 +64,10 @@ pub(crate) fn data(
             Spec::Train(spec) => {
                 let encoded = room.encoded(&spec.data, None, &checked.nodes)?;
                 let (tokens, text) = (encoded.shard.len(), encoded.shard.text_bytes());
+                if let Some((owner, part)) = name_of(&spec.data, &checked.nodes) {
+                    let on = [owner.as_str(), encoded.tokenizer_name.as_str()];
+                    known.facts.set(&part, "tokens", tokens as f64, &on, &checked.nodes);
+                }
                 if style.json {
                     let path = encoded.shard.path().display().to_string();
                     crate::print(

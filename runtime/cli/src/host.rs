@@ -37,6 +37,8 @@ impl Host for Real {
 #[derive(Debug)]
 pub(crate) struct Disk<'a> {
     pub(crate) facts: &'a Facts,
+    /// What this machine reached in its calibration, in model FLOPs per second.
+    pub(crate) flops_per_second: Option<f64>,
 }
 
 impl World for Disk<'_> {
@@ -55,7 +57,10 @@ impl World for Disk<'_> {
     }
 
     fn fact(&self, node: &str, field: &str) -> Option<f64> {
-        self.facts.get(node, field)
+        match (node, field) {
+            ("machine", "flops_per_second") => self.flops_per_second,
+            _ => self.facts.get(node, field),
+        }
     }
 }
 

@@ -24,7 +24,13 @@ impl Known {
     }
 
     pub(crate) fn disk(&self) -> Disk<'_> {
-        Disk { facts: &self.facts }
+        let flops_per_second = self.peak_flops();
+        Disk { facts: &self.facts, flops_per_second }
+    }
+
+    /// FLOPs per second of this machine's contractions, if `doctor` has measured them.
+    pub(crate) fn peak_flops(&self) -> Option<f64> {
+        calibration(&self.cache).map(|machine| machine.gemm_gflops * 1e9)
     }
 
     pub(crate) fn program<'a>(&'a self, disk: &'a Disk<'a>, source: &'a Source) -> Program<'a> {

@@ -10,7 +10,7 @@ use cs336_lab::{Exit, LabError};
 
 use crate::args::{Machine, Nodes, Source};
 use crate::host::Real;
-use crate::program::{Known, calibration};
+use crate::program::Known;
 use crate::render::Style;
 use crate::watch::Show;
 
@@ -31,7 +31,7 @@ pub(crate) fn run(
         root: nodes.runs.clone(),
         cache: known.cache.clone(),
         yes,
-        peak_flops: calibration(&known.cache).map(|machine| machine.gemm_gflops * 1e9),
+        peak_flops: known.peak_flops(),
     };
     let stop = on_interrupt();
     let mut show = Show::new(host, style.json);

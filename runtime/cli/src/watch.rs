@@ -120,6 +120,7 @@ fn note_text(note: &Note) -> String {
     };
     match note {
         Note::Preparing { what } => format!("preparing {what}"),
+        Note::Warning { code, message } => format!("warning[{code}]: {message}"),
         Note::Start { node, path } => format!("{node}: starts, in {path}"),
         Note::Resume { node, step } => format!("{node}: goes on from step {step}"),
         Note::Refused { code, why } => format!("warning[{code}]: {why}; the one before it is used"),
@@ -149,6 +150,9 @@ fn note_json(note: &Note) -> Value {
     };
     match note {
         Note::Preparing { what } => json!({ "kind": "preparing", "what": what }),
+        Note::Warning { code, message } => {
+            json!({ "kind": "warning", "code": code, "message": message })
+        }
         Note::Start { node, path } => json!({ "kind": "start", "node": node, "path": path }),
         Note::Resume { node, step } => json!({ "kind": "resume", "node": node, "step": step }),
         Note::Refused { code, why } => json!({ "kind": "refused", "code": code, "why": why }),

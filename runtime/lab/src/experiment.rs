@@ -225,6 +225,18 @@ pub fn run(
                     learn(&part, "tokens", data.shard.len() as f64, &on, &checked.nodes);
                 }
                 program.facts.save()?;
+                if learned {
+                    // Whether the data are enough is told before the run, not after it.
+                    learned = false;
+                    let known = checked.problems().clone();
+                    checked = program.sound()?;
+                    for problem in checked.problems().iter() {
+                        if !known.iter().any(|old| old == problem) {
+                            let (code, message) = (problem.code.clone(), problem.message.clone());
+                            watcher.note(&Note::Warning { code, message });
+                        }
+                    }
+                }
                 let around = &mut Around { host, stop, watcher };
                 match run_train(&mut checked, &node, spec, &data, &room, settings, device, around) {
                     Ok(outcome) => report.runs.push((name.clone(), outcome)),

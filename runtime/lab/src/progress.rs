@@ -43,6 +43,13 @@ pub enum Note {
         /// What: ``tokenizer `bpe` ``.
         what: String,
     },
+    /// What is known about the data now makes a part of the program doubtful.
+    Warning {
+        /// Its code.
+        code: String,
+        /// What was found.
+        message: String,
+    },
     /// A run begins.
     Start {
         /// The node.

@@ -23,7 +23,7 @@ pub const COLUMNS: &[Column] = &[
     Column {
         name: "share",
         unit: "",
-        about: "Share of the budget spent before the step: a schedule's x.",
+        about: "Share of the budget that is spent once the step is done: a schedule's x.",
     },
     Column { name: "lr", unit: "", about: "Learning rate of the step." },
     Column {

@@ -20,7 +20,7 @@ pub use plans::PlanMachine;
 pub struct StepInput {
     /// From 1.
     pub step: u64,
-    /// Share of the budget spent before the step.
+    /// Share of the budget that is spent once the step is done: what a schedule sees.
     pub share: f64,
     /// The run's seed.
     pub seed: u64,
