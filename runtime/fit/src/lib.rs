@@ -1,0 +1,1 @@
+//! Scaling laws: objectives, solvers, intervals, predictions.
