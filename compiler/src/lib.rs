@@ -19,6 +19,7 @@ pub mod pipeline;
 pub mod plan;
 pub mod problem;
 pub mod programs;
+pub mod row;
 pub mod scalar;
 pub mod source;
 pub mod stdlib;

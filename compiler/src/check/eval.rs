@@ -924,8 +924,26 @@ fn is_row(e: &Expr) -> bool {
 }
 
 /// Plain functions that lift to row expressions when an argument is one.
-const ROW_FUNCTIONS: &[&str] =
-    &["log", "exp", "sqrt", "abs", "min", "max", "number", "after", "last_number", "percentile"];
+const ROW_FUNCTIONS: &[&str] = &[
+    "log",
+    "exp",
+    "sqrt",
+    "abs",
+    "floor",
+    "ceil",
+    "round",
+    "min",
+    "max",
+    "number",
+    "after",
+    "last_number",
+    "count",
+    "sum",
+    "mean",
+    "median",
+    "std",
+    "percentile",
+];
 
 fn later_with(l: &Rc<Later>, _other: &Value) -> Value {
     Value::Later(l.clone())

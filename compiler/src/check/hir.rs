@@ -7,6 +7,7 @@
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
+use crate::row::Rows;
 use crate::source::Span;
 
 /// A checked node.
@@ -32,6 +33,8 @@ pub struct Node {
 pub enum Spec {
     /// Documents.
     Data(DataSpec),
+    /// Rows of runs or of a table, made by stages; read when they are needed.
+    Rows(Rows),
     /// A tokenizer.
     Tokenizer(TokenizerSpec),
     /// An architecture.

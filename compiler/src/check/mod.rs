@@ -12,6 +12,7 @@ pub mod hir;
 pub mod kinds;
 pub mod modules;
 mod names;
+pub mod row_lower;
 pub mod rows;
 pub mod stages;
 pub mod trace;

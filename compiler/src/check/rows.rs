@@ -66,9 +66,8 @@ pub fn columns(s: &Stream) -> Option<Vec<String>> {
         "prompt" => with(&["ids", "live"]),
         "rollout" => with(&["target", "learn", "log_prob", "completion"]),
         "reward" => with(&["reward"]),
-        "keep" | "drop" | "mask" | "dedup" | "decontaminate" | "take" | "holdout" | "split" => {
-            input()
-        }
+        "keep" | "drop" | "mask" | "dedup" | "decontaminate" | "take" | "holdout" | "split"
+        | "best_by" | "sort_by" => input(),
         // Tables of runs, mixtures and chats: their own parts say which columns they have.
         _ => None,
     }

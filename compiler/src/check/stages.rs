@@ -28,6 +28,10 @@ enum Kind {
     Word(&'static [&'static str]),
     /// A condition or value over the row at hand.
     Row,
+    /// A value over the row at hand, or a list of them.
+    Rows,
+    /// `true`, `false`.
+    Switch,
     /// A tokenizer node.
     Tokenizer,
     /// Anything; its part checks it.
@@ -50,6 +54,7 @@ struct Entry {
 }
 
 const DATA: &str = "part 5, data and filters";
+const TABLES: &str = "rows of runs and of tables";
 const ALIGN: &str = "the alignment part";
 
 const fn entry(
@@ -98,9 +103,21 @@ const TABLE: &[Entry] = &[
     entry(
         "best_by",
         false,
-        &[("value", Kind::Row, true), ("per", Kind::Row, false)],
-        "part 2, sweeps and laws",
+        &[
+            ("value", Kind::Row, true),
+            ("per", Kind::Rows, false),
+            ("greatest", Kind::Switch, false),
+        ],
+        TABLES,
     ),
+    entry(
+        "sort_by",
+        false,
+        &[("by", Kind::Rows, true), ("descending", Kind::Switch, false)],
+        TABLES,
+    ),
+    many("select", &[], TABLES),
+    many("group_by", &[("per", Kind::Rows, true)], TABLES),
     entry(
         "holdout",
         false,
@@ -288,6 +305,11 @@ fn fits(eval: &mut Eval<'_>, stage: &str, param: &str, kind: Kind, v: &Value, at
     let want = match (kind, v) {
         (_, Value::Error | Value::Later(_)) | (Kind::Any, _) => return true,
         (Kind::Text, Value::Text(_)) | (Kind::Row, Value::Row(_) | Value::Bool(_)) => return true,
+        (Kind::Switch, Value::Bool(_)) => return true,
+        (Kind::Rows, Value::Row(_)) => return true,
+        (Kind::Rows, Value::List(l)) if l.iter().all(|v| matches!(v, Value::Row(_))) => {
+            return true;
+        }
         // A filter or score of one row.
         (Kind::Row, Value::Def(d)) if is_judge(d.kind) => return true,
         (Kind::Row, Value::Program(p)) if is_judge(p.def.kind) => return true,
@@ -298,6 +320,8 @@ fn fits(eval: &mut Eval<'_>, stage: &str, param: &str, kind: Kind, v: &Value, at
         (Kind::Word(words), Value::Text(t)) if words.contains(&&**t) => return true,
         (Kind::Tokenizer, Value::Node(n)) if n.kind == "tokenizer" => return true,
         (Kind::Text, _) => "text".to_owned(),
+        (Kind::Switch, _) => "`true` or `false`".to_owned(),
+        (Kind::Rows, _) => "a value of rows, such as `.loss`, or a list of them".to_owned(),
         (Kind::Row, _) => "a condition over rows, such as `.chars > 200`".to_owned(),
         (Kind::Count, _) => "a whole number".to_owned(),
         (Kind::Share, _) => "a share between 0% and 100%".to_owned(),
@@ -354,16 +378,13 @@ pub fn as_stream(eval: &mut Eval<'_>, v: Value, span: Span) -> Option<Rc<Stream>
             Value::Stream(s) => Some(s),
             _ => None,
         },
-        Value::Node(n) if n.kind == "sweep" => {
-            // Rows of runs: checked here, executed by the part that brings sweeps.
-            Some(Rc::new(Stream {
-                stage: "runs",
-                args: Record::default(),
-                input: None,
-                node: Some((n.name.clone(), "".into())),
-                span,
-            }))
-        }
+        Value::Node(n) if matches!(n.kind.as_str(), "sweep" | "train") => Some(Rc::new(Stream {
+            stage: "runs",
+            args: Record::default(),
+            input: None,
+            node: Some((n.name.clone(), "".into())),
+            span,
+        })),
         Value::Error | Value::Later(_) => None,
         other => {
             let text = format!("data is needed, this is {}", describe(&other));

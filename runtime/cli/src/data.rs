@@ -83,7 +83,7 @@ pub(crate) fn data(
                     ));
                 }
             }
-            Spec::Model | Spec::After { .. } | Spec::NotBuilt { .. } => {}
+            Spec::Model | Spec::Rows(_) | Spec::After { .. } | Spec::NotBuilt { .. } => {}
         }
     }
     known.facts.save()?;

@@ -58,6 +58,7 @@ pub(crate) fn plan(
                 Some((spec.clone(), programs))
             }
             Spec::Data(_)
+            | Spec::Rows(_)
             | Spec::Tokenizer(_)
             | Spec::Model
             | Spec::After { .. }
@@ -104,6 +105,7 @@ pub(crate) fn graph(
         Some(Spec::Train(spec)) => spec.seq as usize,
         Some(
             Spec::Data(_)
+            | Spec::Rows(_)
             | Spec::Tokenizer(_)
             | Spec::Model
             | Spec::After { .. }

@@ -85,7 +85,10 @@ impl Room {
         let spec = match nodes.get(name).map(|node| &node.spec) {
             Some(Spec::Tokenizer(spec)) => spec,
             Some(Spec::NotBuilt { part }) => return Err(not_built("tokenizer", name, part)),
-            Some(Spec::Data(_) | Spec::Model | Spec::Train(_) | Spec::After { .. }) | None => {
+            Some(
+                Spec::Data(_) | Spec::Rows(_) | Spec::Model | Spec::Train(_) | Spec::After { .. },
+            )
+            | None => {
                 return Err(LabError::NoNode { name: name.to_owned(), known: tokenizers(nodes) });
             }
         };

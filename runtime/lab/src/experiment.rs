@@ -135,7 +135,7 @@ pub fn standings(
     let runs = rundir::list(root)?;
     let standing = |node: &Node| -> Result<Standing, LabError> {
         Ok(match &node.spec {
-            Spec::Data(_) | Spec::Tokenizer(_) | Spec::Model => Standing::Ready,
+            Spec::Data(_) | Spec::Rows(_) | Spec::Tokenizer(_) | Spec::Model => Standing::Ready,
             Spec::After { node } => Standing::After { node: node.clone() },
             Spec::NotBuilt { part } => Standing::NotBuilt { part: part.clone() },
             Spec::Train(_) => {
@@ -200,7 +200,7 @@ pub fn run(
             learned |= program.facts.set(part, field, value, on, nodes);
         };
         match &node.spec {
-            Spec::Model => {}
+            Spec::Model | Spec::Rows(_) => {}
             Spec::After { .. } => {}
             Spec::NotBuilt { part } => {
                 let what = format!("the {} `{name}`", node.kind);
@@ -359,6 +359,7 @@ fn needs(node: &Node) -> impl Iterator<Item = &String> {
     let waits = match &node.spec {
         Spec::After { node } => Some(node),
         Spec::Data(_)
+        | Spec::Rows(_)
         | Spec::Tokenizer(_)
         | Spec::Model
         | Spec::Train(_)

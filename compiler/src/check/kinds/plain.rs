@@ -2,6 +2,7 @@
 
 use super::super::eval::{Eval, describe};
 use super::super::hir::{Spec, TokenizerSpec};
+use super::super::row_lower;
 use super::super::stages;
 use super::super::value::{NodeValue, Value};
 use crate::problem::Problem;
@@ -10,6 +11,10 @@ use crate::source::Span;
 /// A data node.
 pub(super) fn data(eval: &mut Eval<'_>, n: &NodeValue) -> Option<Spec> {
     match n.fields.get("value") {
+        Some(Value::Stream(s)) if row_lower::is_rows(s) => {
+            let s = s.clone();
+            row_lower::rows_of(eval, &Value::Stream(s), n.span).map(Spec::Rows)
+        }
         Some(Value::Stream(s)) => {
             let spec = stages::spec(eval, s, &n.name);
             match stages::not_built(&spec) {

@@ -2,6 +2,7 @@
 
 mod facts;
 mod pages;
+mod row_lower;
 mod sweeps;
 
 use super::eval::Eval;
