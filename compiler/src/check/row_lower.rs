@@ -352,8 +352,8 @@ impl Lowering<'_, '_> {
     fn cannot(&mut self, e: &Expr) -> Option<RowExpr> {
         let text =
             format!("`{}` has no meaning over rows of a table", self.eval.sources.text(e.span));
-        let names: Vec<&str> =
-            FUNCTIONS.iter().map(|f| f.0).chain(SUMMARIES.iter().map(|s| s.0)).collect();
+        let mut names: Vec<&str> = FUNCTIONS.iter().map(|f| f.0).collect();
+        names.extend(SUMMARIES.iter().map(|s| s.0).filter(|n| !matches!(*n, "min" | "max")));
         self.eval.problem(
             Problem::new("E0217", e.span, text)
                 .help(
