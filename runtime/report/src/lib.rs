@@ -1,9 +1,16 @@
 //! Reports: charts, tables, HTML, Markdown.
+//!
+//! In reading order: [`page`] is a report as a value and [`chart`] a chart; [`svg()`], [`html()`] and [`markdown()`] write them, [`png()`] draws pixels, and
+//! [`files()`] gives all files of a report. [`curve`] finds trends, [`number`] spells numbers, [`color`] chooses colours. Nothing here reads or writes a file, and the
+//! same report is the same bytes.
 
 pub mod chart;
 pub mod color;
 mod contour;
 pub mod curve;
+mod files;
+mod html;
+mod markdown;
 pub mod number;
 pub mod page;
 mod png;
@@ -11,6 +18,9 @@ mod scale;
 mod svg;
 mod text;
 
+pub use files::{Form, csv, files, flat, tables};
+pub use html::html;
+pub use markdown::markdown;
 pub use png::png;
 pub use scale::{ScaleKind, Spelling};
 pub use svg::{Links, WIDTH, svg};
