@@ -56,10 +56,10 @@ pub(crate) fn lines(values: &[f64], columns: usize, level: f64) -> Vec<Vec<Place
             let mut path = vec![start];
             let mut side = start;
             while let Some(to) = next.get_mut(&side).and_then(Vec::pop) {
-                if let Some(back) = next.get_mut(&to) {
-                    if let Some(i) = back.iter().position(|s| *s == side) {
-                        back.remove(i);
-                    }
+                if let Some(back) = next.get_mut(&to)
+                    && let Some(i) = back.iter().position(|s| *s == side)
+                {
+                    back.remove(i);
                 }
                 path.push(to);
                 side = to;

@@ -130,16 +130,16 @@ fn least_squares(mut a: Vec<[f64; 3]>, mut b: Vec<f64>, columns: usize) -> Optio
         if square == 0.0 {
             return None;
         }
-        for j in k..columns {
+        (k..columns).for_each(|j| {
             let f = 2.0 * v.iter().zip(k..).map(|(v, i)| v * a[i][j]).sum::<f64>() / square;
             v.iter().zip(k..).for_each(|(v, i)| a[i][j] -= f * v);
-        }
+        });
         let f = 2.0 * v.iter().zip(k..).map(|(v, i)| v * b[i]).sum::<f64>() / square;
         v.iter().zip(k..).for_each(|(v, i)| b[i] -= f * v);
     }
     let mut solution = [0.0; 3];
     for k in (0..columns).rev() {
-        let known: f64 = (k + 1..columns).map(|j| a[k][j] * solution[j]).sum();
+        let known: f64 = a[k].iter().zip(&solution).skip(k + 1).map(|(a, x)| a * x).sum();
         if a[k][k].abs() < 1e-12 {
             return None;
         }

@@ -78,7 +78,8 @@ impl Scale {
     }
 
     /// The ends.
-    pub(crate) fn ends(&self) -> (f64, f64) {
+    #[cfg(test)]
+    fn ends(&self) -> (f64, f64) {
         (self.low, self.high)
     }
 
@@ -91,7 +92,8 @@ impl Scale {
     }
 
     /// The value at a share of the axis.
-    pub(crate) fn value(&self, share: f64) -> f64 {
+    #[cfg(test)]
+    fn value(&self, share: f64) -> f64 {
         match self.kind {
             ScaleKind::Linear => self.low + (self.high - self.low) * share,
             ScaleKind::Log => self.low * (self.high / self.low).powf(share),

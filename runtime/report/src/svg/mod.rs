@@ -403,6 +403,7 @@ impl<'a> Drawing<'a> {
         }
     }
 
+    #[allow(clippy::too_many_arguments, reason = "the attributes of one text")]
     fn text(
         &mut self,
         x: f64,
