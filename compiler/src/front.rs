@@ -85,6 +85,9 @@ impl Checked<'_> {
         capacity: usize,
     ) -> Result<DecodePrograms, Problems> {
         let (parts, _) = self.parts(train)?;
+        if kinds::writes_in_order(&mut self.eval, &parts).is_none() {
+            return Err(self.eval.problems.clone());
+        }
         let prefill = self.eval.decode_graph(&parts, prompt_len.max(1), capacity);
         let decode = self.eval.decode_graph(&parts, 1, capacity);
         let (Some((prefill, _)), Some((decode, caches))) = (prefill, decode) else {

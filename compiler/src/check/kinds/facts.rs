@@ -7,15 +7,16 @@ use super::super::eval::Eval;
 use super::super::hir::{Node, Nodes, Spec};
 use super::super::units::{self, Unit};
 use super::super::value::{Bracket, Later, LayerForm, LayerValue, NodeValue, Quantity, Value};
-use super::{meaning, plain, schema, train};
+use super::{causal, meaning, plain, schema, train};
 use crate::graph::DType;
+use crate::graph::causal::Ahead;
 use crate::graph::cost;
 use crate::graph::grad::Remat;
 use crate::source::Span;
 use crate::syntax::ast;
 
 /// What is counted on a model's graph for one row.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Facts {
     /// Trained weights, each once.
     pub params: u64,
@@ -25,6 +26,8 @@ pub struct Facts {
     pub params_non_embedding: u64,
     /// Of one row, forward.
     pub forward_flops: f64,
+    /// What lets a position see a later one, if anything does.
+    pub ahead: Option<Ahead>,
 }
 
 /// Positions at which a model alone (without a training run) is costed.
@@ -33,7 +36,7 @@ const DEFAULT_SEQ: usize = 512;
 pub(super) fn of_model(eval: &mut Eval<'_>, parts: &TrainParts) -> Option<Facts> {
     let key = meaning::identity(&parts.model).map(|text| (text, parts.seq));
     if let Some(known) = key.as_ref().and_then(|k| eval.counts.get(k)) {
-        return Some(*known);
+        return Some(known.clone());
     }
     let graph = eval.forward_graph(parts, 1)?;
     let table = cost::cost(&graph);
@@ -42,9 +45,10 @@ pub(super) fn of_model(eval: &mut Eval<'_>, parts: &TrainParts) -> Option<Facts>
         params_active: table.params.active as u64,
         params_non_embedding: table.params.non_embedding as u64,
         forward_flops: table.forward_flops(),
+        ahead: causal::ahead(&graph),
     };
     if let Some(key) = key {
-        eval.counts.insert(key, facts);
+        eval.counts.insert(key, facts.clone());
     }
     Some(facts)
 }

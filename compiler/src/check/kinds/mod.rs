@@ -3,6 +3,7 @@
 //! [`schema`] lists for every kind its fields with their types, and the part of the project that runs it; [`fields`] judges a node by
 //! it. A field that no row names is a problem with a suggestion; a missing required field is one too.
 
+mod causal;
 mod facts;
 mod fields;
 mod fit;
@@ -25,6 +26,7 @@ use crate::problem::Problem;
 use crate::source::Span;
 use crate::syntax::ast::{self, ExprKind, ItemKind, NodeName};
 
+pub use causal::writes_in_order;
 pub use facts::Facts;
 pub use fields::{changed, fields, has_field};
 pub use sweep::{Point, Sweep};

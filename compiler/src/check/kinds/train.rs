@@ -9,7 +9,7 @@ use super::super::modules::MAIN;
 use super::super::stages;
 use super::super::units;
 use super::super::value::{NodeValue, Record, Stream, Value};
-use super::{facts, schema};
+use super::{causal, facts, schema};
 use crate::graph::grad::Remat;
 use crate::graph::{DType, Graph};
 use crate::pipeline::compile;
@@ -209,6 +209,19 @@ pub(super) fn costed(eval: &mut Eval<'_>, n: &NodeValue) -> Option<(Costed, Trai
     }
     let parts = parts(eval, n)?;
     let facts = facts::of_model(eval, &parts)?;
+    if let Some(op) = &facts.ahead {
+        let what = if causal::learns_next(&parts) {
+            "is trained on the next token"
+        } else if n.fields.get("sample").is_some() {
+            "is to write the next token"
+        } else {
+            ""
+        };
+        if !what.is_empty() {
+            causal::report(eval, at(n, "model"), what, op);
+            return None;
+        }
+    }
     let batch_tokens = batch(eval, n, seq)?;
     let rows = batch_tokens / seq as u64;
     let step_flops = 3.0 * facts.forward_flops * rows as f64;
