@@ -5,14 +5,16 @@ use crate::check::apply::Given;
 use crate::check::assemble::TrainParts;
 use crate::check::eval::Eval;
 use crate::check::hir::{Nodes, Spec};
-use crate::check::kinds;
 use crate::check::modules::MAIN;
+use crate::check::{kinds, row_lower};
 use crate::graph::Graph;
 use crate::graph::cost::{CostTable, cost};
 use crate::pipeline::compile;
 use crate::plan::Target;
 use crate::problem::{Problem, Problems};
 use crate::programs::{Compiled, DecodePrograms, TrainPrograms};
+use crate::row::Rows;
+use crate::row::kinds::Columns;
 use crate::source::{FileId, Sources, Span};
 use crate::world::World;
 
@@ -25,6 +27,28 @@ pub struct Checked<'w> {
     pub nodes: Nodes,
     /// One line per node, as `check` prints.
     pub lines: Vec<String>,
+}
+
+/// A question about rows, as `cs336c query` takes it: `iso |> keep(.loss < 3)`. Names are those of `path`'s nodes, if there is a
+/// program; `runs` is every run, and the `known` names of runs and sweeps stand for their rows. `columns` are those of runs.
+pub fn rows<'w>(
+    world: &'w dyn World,
+    path: Option<&str>,
+    sets: &[String],
+    text: &str,
+    known: &[String],
+    columns: &Columns,
+) -> Result<Rows, Box<(Problems, Sources)>> {
+    let mut eval = Eval::new(world);
+    match path {
+        Some(path) => eval.load_main(path, sets),
+        None => eval.load_text(""),
+    }
+    let found = row_lower::rows_of_text(&mut eval, text, known, columns);
+    match found {
+        Some(rows) if !eval.problems.has_errors() => Ok(rows),
+        _ => Err(Box::new((eval.problems, eval.sources))),
+    }
 }
 
 /// Reads and checks a file. `sets` are the `path=EXPR` of `--set`.

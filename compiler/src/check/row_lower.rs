@@ -4,7 +4,10 @@
 //! What does not read the row at hand is evaluated where it stands, so names become their values and units their base units.
 //! Everything else is taken apart. Problems are reported where they stand, and then the result is `None`.
 
+use std::rc::Rc;
+
 use super::eval::{Eval, describe};
+use super::modules::MAIN;
 use super::rows;
 use super::value::{Record, RowExpr as Written, Scope, Stream, Value};
 use crate::problem::Problem;
@@ -15,6 +18,7 @@ use crate::row::{
 };
 use crate::source::Span;
 use crate::syntax::ast::{Arg, BinaryOp, CompareOp, Expr, ExprKind, UnaryOp};
+use crate::syntax::parse_expr;
 
 /// An expression over rows whose columns are not known here.
 pub fn lower(eval: &mut Eval<'_>, scope: &Scope, e: &Expr) -> Option<RowExpr> {
@@ -84,6 +88,54 @@ pub fn rows_over(
             eval.problem(Problem::new("E0301", span, text));
             None
         }
+    }
+}
+
+/// The rows that a text asks for. `known`: names of runs and sweeps that the program does not declare; `runs` is every run.
+/// `columns`: those of runs. A table's columns are seen when it is read.
+pub fn rows_of_text(
+    eval: &mut Eval<'_>,
+    text: &str,
+    known: &[String],
+    columns: &Columns,
+) -> Option<Rows> {
+    let file = eval.sources.add("query", text, false);
+    let (e, problems) = parse_expr(file, text);
+    let failed = problems.has_errors();
+    eval.problems.extend(problems);
+    if failed {
+        return None;
+    }
+    let scope = Scope::module(MAIN).inner();
+    let all = |node: &str| {
+        Value::Stream(Rc::new(Stream {
+            stage: "runs",
+            args: Record::default(),
+            input: None,
+            node: Some((node.into(), "".into())),
+            span: e.span,
+        }))
+    };
+    for name in known {
+        if !eval.knows(MAIN, name) {
+            scope.bind(name, all(name));
+        }
+    }
+    scope.bind("runs", all(""));
+    let v = eval.expr(&scope, &e);
+    let columns = Some(columns).filter(|_| !reads_table(&v));
+    rows_over(eval, &v, e.span, columns)
+}
+
+fn reads_table(v: &Value) -> bool {
+    match v {
+        Value::Node(n) => n.fields.get("value").is_some_and(reads_table),
+        Value::List(all) => all.iter().any(reads_table),
+        Value::Stream(s) => match &s.input {
+            Some(input) => reads_table(&Value::Stream(input.clone())),
+            None => s.stage != "runs",
+        },
+        _ => false,
     }
 }
 

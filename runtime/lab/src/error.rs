@@ -161,6 +161,8 @@ impl LabError {
                 TableError::Read { .. } => "E0610",
                 TableError::Write { .. } => "E0607",
                 TableError::Damaged { .. } | TableError::Parquet { .. } => "E0856",
+                TableError::Query { code, .. } => code,
+                TableError::Table { .. } => "E0621",
             },
         }
     }
@@ -210,6 +212,11 @@ impl LabError {
                 TableError::Damaged { .. } | TableError::Parquet { .. } => {
                     "move the file away and run again".to_owned()
                 }
+                TableError::Query { help, .. } => help.clone(),
+                TableError::Table { .. } => {
+                    "a table is CSV with a line of names, JSON with one object a line, or Parquet"
+                        .to_owned()
+                }
             },
         }
     }
@@ -219,7 +226,7 @@ impl LabError {
         match self {
             Self::Program(_) => Exit::Program,
             Self::Ask { .. } | Self::Locked { .. } => Exit::Refused,
-            Self::NoNode { .. } => Exit::Usage,
+            Self::NoNode { .. } | Self::Table(TableError::Query { .. }) => Exit::Usage,
             Self::Data(_)
             | Self::NotBuilt { .. }
             | Self::Checkpoint { .. }

@@ -58,6 +58,34 @@ pub enum TableError {
         /// What polars said.
         why: String,
     },
+    /// A question that these tables cannot answer.
+    #[error("{message}")]
+    Query {
+        /// Its code: E0205, E0302, E0303 as in programs, E0620 for SQL and for what polars refuses.
+        code: &'static str,
+        /// One sentence.
+        message: String,
+        /// What to ask instead.
+        help: String,
+    },
+    /// A table in a form that is not known, or not in that form.
+    #[error("cannot read `{}` as {form}: {why}", path.display())]
+    Table {
+        /// The file.
+        path: PathBuf,
+        /// `csv`, `jsonl`, `parquet`.
+        form: String,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+impl TableError {
+    /// What polars does not take although the question was judged before.
+    pub(crate) fn polars(error: &polars::error::PolarsError) -> Self {
+        let message = error.to_string().lines().next().unwrap_or_default().to_owned();
+        Self::Query { code: "E0620", message, help: String::new() }
+    }
 }
 
 impl Row {

@@ -1,0 +1,92 @@
+//! The ledger against folders that are written, changed and damaged.
+
+use std::path::Path;
+
+use super::*;
+
+fn write(root: &Path, folder: &str, name: &str, valid_loss: Option<f64>) {
+    let path = root.join(folder);
+    std::fs::create_dir_all(&path).expect("a folder");
+    let meaning = "batch = 64.0 tokens\\nbudget = 1000.0 FLOPs\\nseed = 3.0\\n";
+    let manifest = format!(
+        r#"{{"version":1,"name":"{name}","key":"k-{name}","inputs":{{"meaning":"{meaning}"}},
+        "seeds":{{"order":3}},"machine":{{"os":"linux","arch":"x86_64","threads":2}},"created":5,
+        "columns":{{"C":1000.0,"unique_tokens":50}}}}"#
+    );
+    std::fs::write(path.join("manifest.json"), manifest).expect("written");
+    std::fs::write(
+        path.join("metrics.jsonl"),
+        "{\"step\":1,\"tokens\":64.0,\"lr\":0.5,\"loss\":4.0}\n",
+    )
+    .expect("written");
+    if let Some(loss) = valid_loss {
+        let result =
+            format!(r#"{{"version":1,"step":2,"tokens":100,"loss":3.5,"valid_loss":{loss}}}"#);
+        std::fs::write(path.join("result.json"), result).expect("written");
+    }
+}
+
+#[test]
+fn runs_become_rows_and_only_changed_ones_are_read_again() {
+    let root = tempfile::tempdir().expect("a temporary folder");
+    let root = root.path();
+    assert!(Ledger::open(&root.join("none")).expect("nothing there").runs().is_empty());
+    write(root, "iso/00-aa", "iso/00", Some(2.0));
+    write(root, "iso/01-bb", "iso/01", None);
+    write(root, "base-cc", "base", Some(3.0));
+    let ledger = Ledger::open(root).expect("read");
+    assert_eq!((ledger.runs().len(), ledger.read_anew()), (3, 3));
+    let rows = ledger.runs().rows();
+    assert_eq!(rows[1]["folder"], Cell::Text("iso/00-aa".into()));
+    assert_eq!(rows[1]["sweep"], Cell::Text("iso".into()));
+    assert_eq!(rows[1]["epochs"], Cell::Number(2.0));
+    assert_eq!(rows[1]["C"], Cell::Number(1000.0));
+    assert_eq!(rows[2]["status"], Cell::Text("incomplete".into()));
+    assert_eq!((&rows[2]["loss"], &rows[2]["valid_loss"]), (&Cell::Number(4.0), &Cell::Null));
+    assert_eq!(rows[2]["lr"], Cell::Null);
+    assert_eq!(ledger.of_node("iso").expect("rows").len(), 2);
+    let first: Vec<String> = ledger.runs().columns().into_keys().take(3).collect();
+    assert_eq!(first, ["name", "sweep", "status"]);
+
+    let again = Ledger::open(root).expect("read");
+    assert_eq!((again.runs().rows(), again.read_anew()), (rows, 0));
+    write(root, "iso/01-bb", "iso/01", Some(1.5));
+    let after = Ledger::open(root).expect("read");
+    assert_eq!(after.read_anew(), 1);
+    assert_eq!(after.runs().numbers("valid_loss"), Some(vec![3.0, 2.0, 1.5]));
+
+    // Without the index, or with a damaged one, the same is read again.
+    for bytes in [None, Some("PAR1 this is none")] {
+        let path = root.join("index.parquet");
+        match bytes {
+            None => std::fs::remove_file(&path).expect("removed"),
+            Some(text) => std::fs::write(&path, text).expect("written"),
+        }
+        let anew = Ledger::open(root).expect("read");
+        assert_eq!((anew.runs().rows(), anew.read_anew()), (after.runs().rows(), 3));
+    }
+    std::fs::remove_dir_all(root.join("base-cc")).expect("removed");
+    assert_eq!(Ledger::open(root).expect("read").runs().len(), 2);
+}
+
+#[test]
+fn a_damaged_run_is_named_and_hides_no_other() {
+    let root = tempfile::tempdir().expect("a temporary folder");
+    write(root.path(), "a-1", "a", Some(2.0));
+    write(root.path(), "b-1", "b", Some(2.0));
+    std::fs::write(root.path().join("a-1/result.json"), "{").expect("written");
+    let ledger = Ledger::open(root.path()).expect("read");
+    assert_eq!(ledger.runs().texts("name"), Some(vec!["b".to_owned()]));
+    assert!(ledger.damaged()[0].0.ends_with("a-1"));
+    assert!(ledger.damaged()[0].1.contains("result.json"));
+}
+
+#[test]
+fn metrics_are_one_table() {
+    let root = tempfile::tempdir().expect("a temporary folder");
+    write(root.path(), "a-1", "a", Some(2.0));
+    write(root.path(), "b-1", "b", None);
+    let metrics = Ledger::open(root.path()).expect("read").metrics().expect("read");
+    assert_eq!(metrics.texts("name"), Some(vec!["a".to_owned(), "b".to_owned()]));
+    assert_eq!(metrics.numbers("loss"), Some(vec![4.0, 4.0]));
+}
