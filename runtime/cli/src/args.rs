@@ -91,6 +91,34 @@ pub(crate) enum Command {
         #[arg(long, default_value = "runs", value_name = "FOLDER")]
         runs: PathBuf,
     },
+    /// Ask the ledger of runs: `iso |> keep(.loss < 3) |> best_by(.valid_loss, per = .budget)`
+    ///
+    /// Names of runs and sweeps stand for their rows, `runs` for all. Stages: keep, drop, best_by, sort_by, take, set, select, group_by.
+    Query(Query),
+    /// Show which settings make two runs differ, and what they did to the figures
+    Diff {
+        /// A run: its folder, its name, or the beginning of its key
+        left: String,
+        /// The other one
+        right: String,
+        /// Where runs are
+        #[arg(long, default_value = "runs", value_name = "FOLDER")]
+        runs: PathBuf,
+    },
+    /// Write metrics of runs for other tools
+    Export {
+        /// For which tool
+        #[arg(value_enum)]
+        tool: Tool,
+        /// Runs; none: all
+        chosen: Vec<String>,
+        /// Where runs are
+        #[arg(long, default_value = "runs", value_name = "FOLDER")]
+        runs: PathBuf,
+        /// Where the files go
+        #[arg(long, value_name = "FOLDER")]
+        out: PathBuf,
+    },
     /// Measure this machine; estimates of time use the result
     Doctor {
         #[command(flatten)]
@@ -110,6 +138,60 @@ pub(crate) struct Source {
     /// Replace a value: `--set baseline.seed=7`; may be repeated
     #[arg(long = "set", value_name = "PATH=EXPR")]
     pub(crate) sets: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Query {
+    /// Rows, and what is done with them
+    #[arg(default_value = "runs")]
+    pub(crate) query: String,
+    /// Ask in SQL instead: tables `runs` and `metrics`
+    #[arg(long, value_name = "SELECT", conflicts_with_all = ["query", "file"])]
+    pub(crate) sql: Option<String>,
+    /// A program whose nodes may be named
+    #[arg(long)]
+    pub(crate) file: Option<String>,
+    /// Replace a value of the program
+    #[arg(long = "set", value_name = "PATH=EXPR", requires = "file")]
+    pub(crate) sets: Vec<String>,
+    /// Where runs are
+    #[arg(long, default_value = "runs", value_name = "FOLDER")]
+    pub(crate) runs: PathBuf,
+    /// In which form; without it the ending of `--out` decides
+    #[arg(long, value_enum)]
+    pub(crate) format: Option<Format>,
+    /// A file instead of standard output
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    Table,
+    /// A line of names, then a line for each row
+    Csv,
+    /// A list of objects
+    Json,
+    /// Columns, for other tools
+    Parquet,
+}
+
+impl Format {
+    pub(crate) fn form(self) -> cs336_table::Form {
+        match self {
+            Self::Table => cs336_table::Form::Text,
+            Self::Csv => cs336_table::Form::Csv,
+            Self::Json => cs336_table::Form::Json,
+            Self::Parquet => cs336_table::Form::Parquet,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Tool {
+    /// Event files
+    Tensorboard,
 }
 
 #[derive(Debug, Args)]

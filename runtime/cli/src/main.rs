@@ -12,10 +12,13 @@
 mod apply;
 mod args;
 mod data;
+mod diff;
 mod doctor;
 mod explain;
+mod export;
 mod host;
 mod program;
+mod query;
 mod render;
 mod run;
 mod show;
@@ -28,7 +31,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use cs336_lab::{Exit, LabError};
 
-use crate::args::{Cli, Command};
+use crate::args::{Cli, Command, Tool};
 use crate::host::Real;
 use crate::render::Style;
 
@@ -69,6 +72,11 @@ fn command() -> Exit {
         }
         Command::Data { source, nodes } => data::data(&host, style, &source, &nodes),
         Command::Status { runs } => status::status(style, &runs),
+        Command::Query(asked) => query::query(&host, style, &asked),
+        Command::Diff { left, right, runs } => diff::diff(style, &runs, &left, &right),
+        Command::Export { tool: Tool::Tensorboard, chosen, runs, out } => {
+            export::tensorboard(style, &runs, &chosen, &out)
+        }
         Command::Doctor { machine } => doctor::doctor(&host, style, &machine),
         Command::Explain { code } => explain::explain(code.as_deref()),
     };

@@ -7,7 +7,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use cs336_compiler::problem::Problems;
+use cs336_compiler::problem::{Problems, did_you_mean};
 use cs336_compiler::source::Sources;
 use cs336_data::DataError;
 use cs336_device::DeviceError;
@@ -25,6 +25,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("E0856", "a file of a run is damaged"),
     ("E0857", "a tensor does not fit"),
     ("E0859", "the result of another node is not known"),
+    ("E0861", "no such run, or several"),
 ];
 
 /// A problem while running.
@@ -118,6 +119,16 @@ pub enum LabError {
         /// What it waits for.
         on: String,
     },
+    /// E0861: a text on the command line that names no run, or more than one.
+    #[error("{}", if *several { format!("`{name}` are {} runs", known.len()) } else { format!("there is no run `{name}`") })]
+    NoRun {
+        /// As typed.
+        name: String,
+        /// It names more than one.
+        several: bool,
+        /// Names that there are, or the folders that it may mean.
+        known: Vec<String>,
+    },
     /// Metrics tables.
     #[error(transparent)]
     Table(#[from] TableError),
@@ -157,6 +168,7 @@ impl LabError {
             Self::Tensor(_) => "E0857",
             Self::Device(error) => error.code(),
             Self::Waits { .. } => "E0859",
+            Self::NoRun { .. } => "E0861",
             Self::Table(error) => match error {
                 TableError::Read { .. } => "E0610",
                 TableError::Write { .. } => "E0607",
@@ -192,7 +204,7 @@ impl LabError {
             Self::Ask { .. } => "say yes with `--yes`".to_owned(),
             Self::NoNode { name, known } => {
                 let names = known.iter().map(String::as_str);
-                match cs336_compiler::problem::did_you_mean(name, names) {
+                match did_you_mean(name, names) {
                     Some(near) => format!("did you mean `{near}`?"),
                     None => format!("the file has {}", listed(known)),
                 }
@@ -206,6 +218,15 @@ impl LabError {
                     .to_owned()
             }
             Self::Waits { .. } => "run the other node to its end first".to_owned(),
+            Self::NoRun { several: true, known, .. } => {
+                format!("name its folder: {}", known.join(", "))
+            }
+            Self::NoRun { name, known, .. } => {
+                match did_you_mean(name, known.iter().map(String::as_str)) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => "`cs336c status` lists the runs".to_owned(),
+                }
+            }
             Self::Table(error) => match error {
                 TableError::Write { .. } => "make room on the disk and run again".to_owned(),
                 TableError::Read { .. } => "is the file readable for you?".to_owned(),
@@ -226,7 +247,9 @@ impl LabError {
         match self {
             Self::Program(_) => Exit::Program,
             Self::Ask { .. } | Self::Locked { .. } => Exit::Refused,
-            Self::NoNode { .. } | Self::Table(TableError::Query { .. }) => Exit::Usage,
+            Self::NoNode { .. } | Self::NoRun { .. } | Self::Table(TableError::Query { .. }) => {
+                Exit::Usage
+            }
             Self::Data(_)
             | Self::NotBuilt { .. }
             | Self::Checkpoint { .. }
@@ -241,7 +264,7 @@ impl LabError {
     }
 
     /// Writing `path` failed.
-    pub(crate) fn write(path: &Path, source: io::Error) -> Self {
+    pub fn write(path: &Path, source: io::Error) -> Self {
         Self::Data(DataError::Write { path: path.to_owned(), source })
     }
 

@@ -16,6 +16,7 @@ pub mod facts;
 mod files;
 pub mod host;
 pub mod key;
+pub mod ledger;
 pub mod machine;
 pub mod progress;
 pub mod rundir;

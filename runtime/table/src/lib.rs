@@ -1,7 +1,8 @@
 //! Runs and their metrics as tables.
 //!
 //! [`ledger`] has a row for every run and every step, [`frame`] is a table in memory, [`files`] are tables on disk, [`query`] answers
-//! pipelines of the language and SQL, [`sources`] puts them together.
+//! pipelines of the language and SQL, [`sources`] puts them
+//! together, [`tensorboard`] writes event files.
 //!
 //! A run appends one [`Row`] per optimizer step to `metrics.jsonl`, each reaching the file before the next step begins; at its end
 //! the same rows become `metrics.parquet`. [`schema`] says what the columns mean and in which unit. Metrics hold nothing
@@ -15,6 +16,7 @@ pub mod query;
 pub mod rows;
 pub mod schema;
 pub mod sources;
+pub mod tensorboard;
 
 pub use files::{Form, read_table, write_table, written};
 pub use frame::Frame;

@@ -76,8 +76,7 @@ pub(super) fn row(root: &Path, folder: &Path) -> Result<Row, String> {
     row.insert("status".to_owned(), Cell::Null);
     let inputs = manifest.get("inputs");
     if let Some(meaning) = inputs.and_then(|i| i.get("meaning")).and_then(Value::as_str) {
-        let hash = blake3::hash(meaning.as_bytes()).to_hex();
-        row.insert("meaning".to_owned(), Cell::Text(hash[..16].to_owned()));
+        row.insert("meaning".to_owned(), Cell::Text(super::meaning_hash(meaning)));
         row.extend(settings(meaning));
     }
     if let Some(seed) = manifest.get("seeds").and_then(|s| s.get("order")).and_then(Value::as_f64) {

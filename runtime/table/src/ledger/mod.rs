@@ -167,6 +167,11 @@ impl Ledger {
     }
 }
 
+/// What the column `meaning` has for the canonical text of a node.
+pub fn meaning_hash(meaning: &str) -> String {
+    blake3::hash(meaning.as_bytes()).to_hex()[..16].to_owned()
+}
+
 /// Rows as a table with the columns in their order. The columns that every run has are there even if no run is.
 fn framed(rows: &[Row]) -> Result<Frame, TableError> {
     let mut names: Vec<&str> = COLUMNS.iter().map(|c| c.name).collect();

@@ -1,0 +1,104 @@
+//! Which runs a name means: for queries, comparisons and exports.
+
+use std::path::{Path, PathBuf};
+
+use cs336_compiler::check::hir::{Nodes, Spec};
+use cs336_compiler::row::Rows;
+use cs336_compiler::row::interp::Cell;
+use cs336_table::{Frame, Ledger, TableError, ledger, sources};
+
+use crate::error::LabError;
+use crate::rundir::{self, Manifest};
+
+/// The runs of a node of a program: those that mean what the node, or a point of it, means now. Of a node that the program does
+/// not have: those that have its name.
+pub fn runs_of(ledger: &Ledger, nodes: &Nodes, node: &str) -> Result<Frame, TableError> {
+    let point = format!("{node}/");
+    let meanings: Vec<Cell> = nodes
+        .iter()
+        .filter(|(name, n)| {
+            (*name == node || name.starts_with(&point)) && matches!(n.spec, Spec::Train(_))
+        })
+        .map(|(_, n)| Cell::Text(ledger::meaning_hash(&n.meaning)))
+        .collect();
+    if meanings.is_empty() {
+        return ledger.of_node(node);
+    }
+    ledger.only(|row| row.get("meaning").is_some_and(|m| meanings.contains(m)))
+}
+
+/// The rows that a program asks for.
+pub fn rows(ledger: &Ledger, nodes: &Nodes, asked: &Rows) -> Result<Frame, TableError> {
+    sources::rows(asked, ledger, &|node| runs_of(ledger, nodes, node))
+}
+
+/// The one run that a text means: its folder, its name, or the beginning of its key.
+pub fn find(root: &Path, text: &str) -> Result<(PathBuf, Manifest), LabError> {
+    let runs = rundir::list(root)?;
+    let asked = Path::new(text.trim_end_matches('/'));
+    let by_folder = |path: &Path| path == asked || path.strip_prefix(root) == Ok(asked);
+    let tries: [&dyn Fn(&Path, &Manifest) -> bool; 3] =
+        [&|path, _| by_folder(path), &|_, manifest| manifest.name == text, &|_, manifest| {
+            text.len() >= 4 && manifest.key.starts_with(text)
+        }];
+    for is_it in tries {
+        let mut found: Vec<&(PathBuf, Manifest)> =
+            runs.iter().filter(|(path, manifest)| is_it(path, manifest)).collect();
+        match found.len() {
+            0 => {}
+            1 => return Ok(found.remove(0).clone()),
+            _ => {
+                let shown = found.iter().map(|(path, _)| path.display().to_string()).collect();
+                return Err(LabError::NoRun { name: text.to_owned(), several: true, known: shown });
+            }
+        }
+    }
+    let known = runs.iter().map(|(_, manifest)| manifest.name.clone()).collect();
+    Err(LabError::NoRun { name: text.to_owned(), several: false, known })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::KeyInputs;
+    use crate::rundir::{RunDir, SCHEMA_VERSION};
+
+    fn run(root: &Path, name: &str, seed: u64) -> PathBuf {
+        let inputs = KeyInputs {
+            meaning: format!("seed = {seed}.0\n"),
+            data: Default::default(),
+            numerics: 1,
+            device: None,
+        };
+        let manifest = Manifest {
+            version: SCHEMA_VERSION,
+            name: name.to_owned(),
+            key: inputs.key(),
+            inputs,
+            sources: Vec::new(),
+            seeds: serde_json::json!({ "order": seed }),
+            cs336c: "0.1.0".to_owned(),
+            machine: serde_json::json!({}),
+            created: 0,
+        };
+        RunDir::open(root, &manifest).expect("opened").path().to_owned()
+    }
+
+    #[test]
+    fn runs_are_found_by_folder_name_and_key() {
+        let root = tempfile::tempdir().expect("a temporary folder");
+        let root = root.path();
+        let (a, b) = (run(root, "a", 1), run(root, "b", 2));
+        run(root, "b", 3);
+        let found = |text: &str| find(root, text).map(|(path, _)| path);
+        assert_eq!(found("a").expect("by name"), a);
+        assert_eq!(found(&b.display().to_string()).expect("by folder"), b);
+        let folder = b.strip_prefix(root).expect("inside").display().to_string();
+        assert_eq!(found(&folder).expect("by folder"), b);
+        let key = find(root, "a").expect("found").1.key;
+        assert_eq!(found(&key[..8]).expect("by key"), a);
+        assert!(found("b").expect_err("two").to_string().contains("2 runs"));
+        let none = found("bb").expect_err("none");
+        assert_eq!((none.code(), none.help()), ("E0861", "did you mean `b`?".to_owned()));
+    }
+}
