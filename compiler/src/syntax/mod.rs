@@ -7,6 +7,7 @@ pub mod ast;
 mod balance;
 mod build;
 mod failure;
+mod format;
 mod mend;
 mod parse;
 mod print;
@@ -18,6 +19,7 @@ mod words;
 #[cfg(test)]
 mod tests;
 
+pub use format::format;
 pub use parse::{Setting, parse, parse_expr, parse_set};
 pub use print::{Canonical, canonical, print};
 pub use template::{TextOrExpr, template};

@@ -119,6 +119,15 @@ pub(crate) enum Command {
         #[arg(long, value_name = "FOLDER")]
         out: PathBuf,
     },
+    /// Lay out programs in the house's way; comments and line ends stay
+    Fmt {
+        /// The programs
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// Change nothing; exit with 1 if something would change
+        #[arg(long)]
+        check: bool,
+    },
     /// Measure this machine; estimates of time use the result
     Doctor {
         #[command(flatten)]

@@ -16,6 +16,7 @@ mod diff;
 mod doctor;
 mod explain;
 mod export;
+mod fmt;
 mod host;
 mod program;
 mod query;
@@ -77,6 +78,7 @@ fn command() -> Exit {
         Command::Export { tool: Tool::Tensorboard, chosen, runs, out } => {
             export::tensorboard(style, &runs, &chosen, &out)
         }
+        Command::Fmt { files, check } => fmt::fmt(style, &files, check),
         Command::Doctor { machine } => doctor::doctor(&host, style, &machine),
         Command::Explain { code } => explain::explain(code.as_deref()),
     };

@@ -148,3 +148,71 @@ fn apply_runs_a_layer() {
     assert_eq!(tail, [12.0_f32.to_le_bytes(), 34.0_f32.to_le_bytes()].concat());
     assert_eq!(place.run(&arguments).0, Some(1), "without weights the size of `ff` is not known");
 }
+
+#[test]
+fn the_ledger_answers_questions_about_runs() {
+    let place = Place::new(PROGRAM);
+    let short = "small.budget=20 steps";
+    for seed in ["small.seed=3", "small.seed=4"] {
+        let (status, _, problems) = place.run(&["run", "a.cs336", "--set", short, "--set", seed]);
+        assert_eq!(status, Some(0), "{problems}");
+    }
+    let (status, out, problems) = place.run(&[
+        "query",
+        "runs |> sort_by(.seed, descending = true) |> select(.name, .seed, .status, twice = 2 * .step)",
+        "--format",
+        "csv",
+    ]);
+    assert_eq!((status, problems.as_str()), (Some(0), ""));
+    assert_eq!(out, "name,seed,status,twice\nsmall,4.0,done,40.0\nsmall,3.0,done,40.0\n");
+    // A node of a program stands for the runs that mean what it means now.
+    let asked = "small |> best_by(.loss, per = .budget) |> select(.seed, .lr, .epochs)";
+    let (status, out, problems) =
+        place.run(&["query", asked, "--file", "a.cs336", "--set", short, "--json"]);
+    assert_eq!(status, Some(0), "{problems}");
+    let rows: Vec<serde_json::Value> = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(rows.len(), 1);
+    assert_eq!((&rows[0]["seed"], &rows[0]["lr"]), (&3.into(), &0.01.into()));
+    let sql = "select name, count(*) as n, max(step) as last from metrics group by name";
+    let (status, out, problems) = place.run(&["query", "--sql", sql, "--format", "csv"]);
+    assert_eq!((status, out.as_str()), (Some(0), "name,n,last\nsmall,40.0,20.0\n"), "{problems}");
+
+    for (words, code, help, exit) in [
+        (vec!["query", "runs |> keep(.los < 3)"], "E0205", "`.loss`", 1),
+        (vec!["query", "runs |> keep(.name < 3)"], "E0302", "", 1),
+        (vec!["query", "smal |> take(1)"], "E0201", "`small`", 1),
+        (vec!["query", "--sql", "select los from runs"], "E0620", "`loss`", 2),
+        (vec!["query", "csv(\"none.csv\")"], "E0621", "", 4),
+        (vec!["diff", "small", "small"], "E0861", "small-", 2),
+    ] {
+        let (status, _, problems) = place.run(&words);
+        assert_eq!(status, Some(exit), "{words:?}: {problems}");
+        assert!(problems.contains(code) && problems.contains(help), "{words:?}: {problems}");
+    }
+
+    let (_, folders, _) =
+        place.run(&["query", "runs |> sort_by(.seed) |> select(.folder)", "--json"]);
+    let rows: Vec<serde_json::Value> = serde_json::from_str(&folders).expect("JSON");
+    let folder = |i: usize| rows[i]["folder"].as_str().expect("a folder").to_owned();
+    let (status, out, problems) = place.run(&["diff", &folder(0), &folder(1)]);
+    assert_eq!(status, Some(0), "{problems}");
+    let seed = out.lines().find(|line| line.starts_with("seed")).expect("the seed differs");
+    assert!(seed.contains("3.0") && seed.contains("4.0"), "{out}");
+    assert!(out.lines().any(|line| line.starts_with("loss") && line.contains('%')), "{out}");
+
+    let (status, out, problems) = place.run(&["export", "tensorboard", "--out", "events"]);
+    assert_eq!((status, out.lines().count()), (Some(0), 2), "{problems}");
+    let file = place.0.path().join(out.split(':').next().expect("a file"));
+    assert!(std::fs::metadata(file).expect("written").len() > 1000);
+}
+
+#[test]
+fn files_are_formatted_once() {
+    let place = Place::new("train small{\n seed=3 # why\n}\n");
+    let (status, out, _) = place.run(&["fmt", "a.cs336", "--check"]);
+    assert_eq!((status, out.as_str()), (Some(1), "a.cs336: is not formatted\n"));
+    assert_eq!(place.run(&["fmt", "a.cs336"]).0, Some(0));
+    let text = std::fs::read_to_string(place.0.path().join("a.cs336")).expect("read");
+    assert_eq!(text, "train small {\n  seed = 3 # why\n}\n");
+    assert_eq!(place.run(&["fmt", "a.cs336", "--check"]).0, Some(0));
+}

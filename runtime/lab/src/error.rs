@@ -269,7 +269,7 @@ impl LabError {
     }
 
     /// Reading `path` failed.
-    pub(crate) fn read(path: &Path, source: io::Error) -> Self {
+    pub fn read(path: &Path, source: io::Error) -> Self {
         if source.kind() == io::ErrorKind::NotFound {
             return Self::Data(DataError::NoFile { path: path.to_owned() });
         }

@@ -248,8 +248,8 @@ mod tests {
         assert_eq!(values[0]["x"], Value::from(0.1 + 0.2));
         assert_eq!(values[2]["x"], Value::Null);
         let text = String::from_utf8(written(&frame(), Form::Text).expect("text")).expect("UTF-8");
-        assert_eq!(text.lines().next(), Some("name         x  y"));
-        assert_eq!(text.lines().nth(1), Some("a          0.3  true"));
+        assert_eq!(text.lines().next(), Some("name        x  y"));
+        assert_eq!(text.lines().nth(1), Some("a         0.3  true"));
     }
 
     #[test]

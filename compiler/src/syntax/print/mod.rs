@@ -1,7 +1,7 @@
 //! The Ast back to text, always laid out in the same way.
 //!
 //! What is printed reads back to the same Ast, places aside (a test holds this). Comments other than `##` are not in the
-//! Ast and so are lost: this is for golden tests, messages and hashing, not for formatting a user's file.
+//! Ast and so are lost: this is for golden tests, messages and hashing. A user's file is laid out by `format`.
 
 mod value;
 

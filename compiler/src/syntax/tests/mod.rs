@@ -1,5 +1,6 @@
 //! Tests of the whole way from text to Ast.
 
+mod formatting;
 mod mistakes;
 mod mutations;
 mod pages;
