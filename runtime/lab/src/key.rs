@@ -79,26 +79,46 @@ impl KeyInputs {
     /// Flat: names of fields to their texts. A line `name = value` of the meaning is a field under the names of the
     /// blocks around it; other lines count by their text.
     fn fields(&self) -> BTreeMap<String, String> {
-        let mut fields = BTreeMap::new();
+        let mut fields: BTreeMap<String, String> = BTreeMap::new();
         let mut blocks: Vec<String> = Vec::new();
-        for line in self.meaning.lines().map(str::trim).filter(|line| !line.is_empty()) {
-            if line == "}" {
-                blocks.pop();
-            } else if let Some(head) = line.strip_suffix('{') {
-                let head = head.trim().trim_end_matches('=').trim();
-                blocks.push(head.to_owned());
-            } else {
-                let (name, value) = line.split_once(" = ").unwrap_or((line, ""));
-                let path: Vec<&str> =
-                    blocks.iter().map(String::as_str).chain(std::iter::once(name)).collect();
-                let path = path.join(".");
-                // Equal names in a list of blocks: all their values count, in order.
-                let entry: &mut String = fields.entry(path).or_default();
-                if !entry.is_empty() {
-                    entry.push_str("; ");
-                }
-                entry.push_str(value);
+        // Equal names in a list of blocks: all their values count, in order.
+        let mut put = |blocks: &[String], name: &str, value: &str| {
+            let names = blocks.iter().map(String::as_str).chain(std::iter::once(name));
+            let path: Vec<&str> = names.filter(|part| !part.is_empty()).collect();
+            let entry = fields.entry(path.join(".")).or_default();
+            if !entry.is_empty() && !value.is_empty() {
+                entry.push_str("; ");
             }
+            entry.push_str(value);
+        };
+        for line in self.meaning.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            let (closed, open) = unmatched(line);
+            let rest = if closed > 0 { line.trim_start_matches('}') } else { line };
+            if closed > 0 {
+                // What follows a block belongs to the value that the block is in: `}}) |> pack(..)`.
+                let left = blocks.len().saturating_sub(closed);
+                let name = blocks.get(left).cloned().unwrap_or_default();
+                blocks.truncate(left);
+                if open == 0 {
+                    if !rest.is_empty() {
+                        put(&blocks, &name, rest);
+                    }
+                    continue;
+                }
+            }
+            let (name, value) = rest.split_once(" = ").unwrap_or((rest, ""));
+            if open == 0 {
+                put(&blocks, name, value);
+                continue;
+            }
+            let name = name.trim_end_matches('{').trim_end_matches([' ', '=']);
+            let value = value.trim_end_matches(['{', ' ']);
+            if !value.is_empty() {
+                put(&blocks, name, value);
+            }
+            blocks.push(name.to_owned());
+            // Braces inside the value are closed together with the block.
+            blocks.extend(std::iter::repeat_n(String::new(), open - 1));
         }
         for (name, hash) in &self.data {
             fields.insert(format!("data: {name}"), hash.clone());
@@ -109,6 +129,24 @@ impl KeyInputs {
         }
         fields
     }
+}
+
+/// Braces of a line that close what lines before opened, and that lines behind close; those in texts do not count.
+fn unmatched(line: &str) -> (usize, usize) {
+    let (mut closed, mut open) = (0, 0usize);
+    let (mut quoted, mut escaped) = (false, false);
+    for c in line.chars() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            '{' if !quoted => open += 1,
+            '}' if !quoted && open > 0 => open -= 1,
+            '}' if !quoted => closed += 1,
+            _ => {}
+        }
+    }
+    (closed, open)
 }
 
 #[cfg(test)]
@@ -149,6 +187,24 @@ mod tests {
             let found = differences(&one, &other);
             assert_eq!(found.iter().map(|d| d.field.as_str()).collect::<Vec<_>>(), [field]);
         }
+    }
+
+    #[test]
+    fn fields_behind_a_block_within_a_value_keep_their_names() {
+        let inputs = |seed: &str, vocab: &str, seq: &str| KeyInputs {
+            meaning: format!(
+                "data = files({{a = \"}}{{\"}}) |> encode({{tokenizer = tokenizer {{\nkind = \"bpe\"\nvocab = {vocab}\n}}}}) \
+                 |> pack({{seq = {seq}}})\nseed = {seed}\n"
+            ),
+            ..inputs("1", "aa")
+        };
+        let names = |other: KeyInputs| {
+            let found = differences(&inputs("1", "256", "64"), &other);
+            found.into_iter().map(|d| d.field).collect::<Vec<_>>()
+        };
+        assert_eq!(names(inputs("2", "256", "64")), ["seed"]);
+        assert_eq!(names(inputs("1", "512", "64")), ["data.vocab"]);
+        assert_eq!(names(inputs("1", "256", "32")), ["data"]);
     }
 
     #[test]

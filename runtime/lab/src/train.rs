@@ -379,6 +379,8 @@ fn finish(
     result.insert("tokens".to_owned(), json!(at.tokens));
     result.insert("flops".to_owned(), json!(at.flops));
     result.insert("params".to_owned(), json!(task.spec.params));
+    // How often the data were seen: what is repeated teaches less (Muennighoff et al., 2023).
+    result.insert("data_tokens".to_owned(), json!(task.batches.shard().len()));
     result.insert("seconds".to_owned(), json!(at.seconds));
     for (name, value) in &figures {
         result.insert(name.clone(), json!(value));

@@ -37,8 +37,9 @@ pub fn sql(tables: &[(&str, &Frame)], query: &str) -> Result<Frame, TableError> 
     let answer = context.execute(query).and_then(LazyFrame::collect);
     let frame = answer.map_err(|error| {
         let why = error.to_string();
-        // The error itself, without the plan that polars shows behind it.
-        let why = why.lines().next().unwrap_or_default().to_owned();
+        // The error itself, without the plan and the columns that polars shows behind it.
+        let why = why.lines().next().unwrap_or_default();
+        let why = why.split("; valid columns").next().unwrap_or_default().to_owned();
         TableError::Query { code: "E0620", help: known(tables, &why), message: why }
     })?;
     Frame::from_polars(frame)
@@ -47,10 +48,11 @@ pub fn sql(tables: &[(&str, &Frame)], query: &str) -> Result<Frame, TableError> 
 /// What may be asked for instead of what a message of polars names.
 fn known(tables: &[(&str, &Frame)], why: &str) -> String {
     let names: Vec<String> = tables.iter().flat_map(|(_, f)| f.columns().into_keys()).collect();
-    let words = why.split(|c: char| !c.is_alphanumeric() && !matches!(c, '_' | '.'));
-    let near = words
-        .filter(|w| w.len() > 2 && !names.iter().any(|n| n == w))
-        .find_map(|w| did_you_mean(w, names.iter().map(String::as_str)));
+    // The second piece between quotes is the name that was not found.
+    let near = why
+        .split(['"', '\'', '`'])
+        .nth(1)
+        .and_then(|name| did_you_mean(name, names.iter().map(String::as_str)));
     match near {
         Some(near) => format!("did you mean `{near}`?"),
         None => {

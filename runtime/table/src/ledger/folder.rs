@@ -123,8 +123,9 @@ pub(super) fn row(root: &Path, folder: &Path) -> Result<Row, String> {
 /// Columns that follow from others.
 fn derived(row: &mut Row) {
     let number = |row: &Row, name: &str| row.get(name).and_then(Cell::number);
-    if let (Some(tokens), Some(unique)) = (number(row, "tokens"), number(row, "unique_tokens")) {
-        row.insert("epochs".to_owned(), Cell::Number(tokens / unique));
+    if let (Some(tokens), Some(data)) = (number(row, "tokens"), number(row, "data_tokens")) {
+        row.insert("unique_tokens".to_owned(), Cell::Number(tokens.min(data)));
+        row.insert("epochs".to_owned(), Cell::Number(tokens / data));
     }
 }
 

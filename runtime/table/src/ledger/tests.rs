@@ -11,7 +11,7 @@ fn write(root: &Path, folder: &str, name: &str, valid_loss: Option<f64>) {
     let manifest = format!(
         r#"{{"version":1,"name":"{name}","key":"k-{name}","inputs":{{"meaning":"{meaning}"}},
         "seeds":{{"order":3}},"machine":{{"os":"linux","arch":"x86_64","threads":2}},"created":5,
-        "columns":{{"C":1000.0,"unique_tokens":50}}}}"#
+        "columns":{{"C":1000.0,"data_tokens":50}}}}"#
     );
     std::fs::write(path.join("manifest.json"), manifest).expect("written");
     std::fs::write(
@@ -40,6 +40,7 @@ fn runs_become_rows_and_only_changed_ones_are_read_again() {
     assert_eq!(rows[1]["folder"], Cell::Text("iso/00-aa".into()));
     assert_eq!(rows[1]["sweep"], Cell::Text("iso".into()));
     assert_eq!(rows[1]["epochs"], Cell::Number(2.0));
+    assert_eq!(rows[1]["unique_tokens"], Cell::Number(50.0));
     assert_eq!(rows[1]["C"], Cell::Number(1000.0));
     assert_eq!(rows[2]["status"], Cell::Text("incomplete".into()));
     assert_eq!((&rows[2]["loss"], &rows[2]["valid_loss"]), (&Cell::Number(4.0), &Cell::Null));
