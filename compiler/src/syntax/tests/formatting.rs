@@ -37,7 +37,7 @@ fn blanks_are_set_right() {
             "train t {\nlr=1\n      eval{every=2 steps}\n}\n",
             "train t {\n  lr = 1\n  eval { every = 2 steps }\n}\n",
         ),
-        ("data a = b\n|> keep(.x>3\nand .y)\n", "data a = b\n  |> keep(.x > 3\n    and .y)\n"),
+        ("data a = b\n|> keep(.x>3\nand .y)\n", "data a = b\n  |> keep(.x > 3\n      and .y)\n"),
         (
             "let a =\n1 +\n2\nlet b = 3 tokens/param\r\n",
             "let a =\n  1 +\n  2\nlet b = 3 tokens/param\n",
