@@ -13,6 +13,7 @@ pub mod explain;
 pub mod front;
 pub mod graph;
 pub mod kernel;
+pub mod law;
 pub mod lower;
 pub mod name;
 pub mod pipeline;

@@ -7,6 +7,7 @@
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
+use crate::law::{Formula, Law, Penalty, Starts};
 use crate::row::Rows;
 use crate::source::Span;
 
@@ -41,6 +42,8 @@ pub enum Spec {
     Model,
     /// A training run.
     Train(Box<TrainSpec>),
+    /// A law through the results of runs.
+    Fit(Box<FitSpec>),
     /// Waits for a result: which node's.
     After { node: String },
     /// Checked, but its runtime is not built yet: which part brings it.
@@ -206,6 +209,27 @@ pub struct SampleSpec {
     pub top_p: Option<f64>,
     /// Keep those at least this share of the likeliest.
     pub min_p: Option<f64>,
+}
+
+/// A fit: which rows, which law, and how its constants are found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FitSpec {
+    /// The results that the law is to explain.
+    pub rows: Rows,
+    /// The law.
+    pub law: Law,
+    /// What is made small.
+    pub penalty: Penalty,
+    /// How much a row counts; `None`: all the same.
+    pub weight: Option<Formula>,
+    /// Where the search begins.
+    pub starts: Starts,
+    /// Resamplings of whole runs for intervals.
+    pub bootstrap: u64,
+    /// Seeds `starts` and `bootstrap`.
+    pub seed: u64,
+    /// Rows for which this is true are left out of the fit and predicted: held-out compute.
+    pub held_out: Option<Formula>,
 }
 
 /// All checked nodes by name, in the order of the file.

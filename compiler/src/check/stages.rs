@@ -169,6 +169,8 @@ const TABLE: &[Entry] = &[
 const CONSTRUCTORS: &[&str] = &[
     "minhash",
     "huber",
+    "squared",
+    "absolute",
     "log_range",
     "ema",
     "ramp",

@@ -59,15 +59,17 @@ pub fn is_zero(e: &Expr) -> bool {
     e.insts.get(e.result as usize) == Some(&Inst::Const(Literal::new(0.0)))
 }
 
+/// A slope: nothing, one, or an instruction.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Slope {
+pub(crate) enum Slope {
     Zero,
     One,
     At(Ref),
 }
 
+/// Which argument of an operator.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Side {
+pub(crate) enum Side {
     Left,
     Right,
 }
@@ -110,8 +112,8 @@ fn chain(d: &mut Expr, inner: Slope, outer: impl FnOnce(&mut Expr) -> Slope) -> 
     }
 }
 
-// The slope of `y = op(x)`.
-fn unary(d: &mut Expr, op: UnOp, x: Ref, y: Ref) -> Slope {
+/// The slope of `y = op(x)`.
+pub(crate) fn unary(d: &mut Expr, op: UnOp, x: Ref, y: Ref) -> Slope {
     let mul = |d: &mut Expr, a, b| d.push(Inst::Binary(BinOp::Mul, a, b));
     let slope = match op {
         // -1
@@ -174,8 +176,8 @@ fn unary(d: &mut Expr, op: UnOp, x: Ref, y: Ref) -> Slope {
     Slope::At(slope)
 }
 
-// The slope of `y = op(a, b)` by one side.
-fn binary(d: &mut Expr, op: BinOp, a: Ref, b: Ref, y: Ref, side: Side) -> Slope {
+/// The slope of `y = op(a, b)` by one side.
+pub(crate) fn binary(d: &mut Expr, op: BinOp, a: Ref, b: Ref, y: Ref, side: Side) -> Slope {
     let left = side == Side::Left;
     let slope = match op {
         // 1, 1

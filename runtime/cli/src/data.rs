@@ -83,7 +83,11 @@ pub(crate) fn data(
                     ));
                 }
             }
-            Spec::Model | Spec::Rows(_) | Spec::After { .. } | Spec::NotBuilt { .. } => {}
+            Spec::Model
+            | Spec::Rows(_)
+            | Spec::Fit(_)
+            | Spec::After { .. }
+            | Spec::NotBuilt { .. } => {}
         }
     }
     known.facts.save()?;

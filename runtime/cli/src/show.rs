@@ -61,6 +61,7 @@ pub(crate) fn plan(
             | Spec::Rows(_)
             | Spec::Tokenizer(_)
             | Spec::Model
+            | Spec::Fit(_)
             | Spec::After { .. }
             | Spec::NotBuilt { .. } => None,
         };
@@ -108,6 +109,7 @@ pub(crate) fn graph(
             | Spec::Rows(_)
             | Spec::Tokenizer(_)
             | Spec::Model
+            | Spec::Fit(_)
             | Spec::After { .. }
             | Spec::NotBuilt { .. },
         )

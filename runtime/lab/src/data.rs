@@ -86,7 +86,12 @@ impl Room {
             Some(Spec::Tokenizer(spec)) => spec,
             Some(Spec::NotBuilt { part }) => return Err(not_built("tokenizer", name, part)),
             Some(
-                Spec::Data(_) | Spec::Rows(_) | Spec::Model | Spec::Train(_) | Spec::After { .. },
+                Spec::Data(_)
+                | Spec::Rows(_)
+                | Spec::Model
+                | Spec::Train(_)
+                | Spec::Fit(_)
+                | Spec::After { .. },
             )
             | None => {
                 return Err(LabError::NoNode { name: name.to_owned(), known: tokenizers(nodes) });

@@ -26,6 +26,9 @@ use crate::progress::{Note, Watcher};
 use crate::rundir::{self, Manifest, RunDir, SCHEMA_VERSION, Status};
 use crate::train::{Around, Outcome, Task, train};
 
+/// Which part of the project runs fits.
+const FITS: &str = "part 2, sweeps and laws";
+
 /// A program on disk with what is known about its data.
 #[derive(Clone, Copy)]
 #[allow(missing_debug_implementations, reason = "it holds strangers behind traits")]
@@ -138,6 +141,7 @@ pub fn standings(
             Spec::Data(_) | Spec::Rows(_) | Spec::Tokenizer(_) | Spec::Model => Standing::Ready,
             Spec::After { node } => Standing::After { node: node.clone() },
             Spec::NotBuilt { part } => Standing::NotBuilt { part: part.clone() },
+            Spec::Fit(_) => Standing::NotBuilt { part: FITS.to_owned() },
             Spec::Train(_) => {
                 let mut best = Standing::Missing;
                 for (path, manifest) in &runs {
@@ -202,6 +206,11 @@ pub fn run(
         match &node.spec {
             Spec::Model | Spec::Rows(_) => {}
             Spec::After { .. } => {}
+            Spec::Fit(_) => {
+                let what = format!("the fit `{name}`");
+                report.refused.push(LabError::NotBuilt { what, part: FITS.to_owned() });
+                without.push(name.clone());
+            }
             Spec::NotBuilt { part } => {
                 let what = format!("the {} `{name}`", node.kind);
                 report.refused.push(LabError::NotBuilt { what, part: part.clone() });
@@ -363,6 +372,7 @@ fn needs(node: &Node) -> impl Iterator<Item = &String> {
         | Spec::Tokenizer(_)
         | Spec::Model
         | Spec::Train(_)
+        | Spec::Fit(_)
         | Spec::NotBuilt { .. } => None,
     };
     node.needs.iter().chain(waits)

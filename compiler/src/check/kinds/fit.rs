@@ -3,10 +3,14 @@
 //! A constant is named where it may be found: in `free`, or as a parameter of a `law` that has a range for its type. A name that is
 //! neither is a misspelling; it would otherwise become one more constant in silence (semantics 7).
 
-use super::super::eval::Eval;
-use super::super::rows;
+use indexmap::IndexMap;
+
+use super::super::eval::{Eval, describe};
+use super::super::hir::FitSpec;
 use super::super::value::{DefKind, NodeValue, RowExpr, Value};
-use super::schema;
+use super::super::{row_lower, rows};
+use super::{law, schema};
+use crate::law::{Formula, Law, Penalty, Shape, Starts};
 use crate::problem::{Problem, did_you_mean};
 use crate::source::Span;
 use crate::syntax::ast::{Arg, Expr, ExprKind, Ident, ItemKind, TypeKind};
@@ -177,4 +181,158 @@ fn column(eval: &mut Eval<'_>, n: &NodeValue, id: &Ident) -> bool {
 /// True if one name merely contains the other: `noise_scale` is no misspelling of `scale`.
 fn is_other(a: &str, b: &str) -> bool {
     a.chars().count().abs_diff(b.chars().count()) > 2
+}
+
+/// What a checked fit means. `None`: a problem was reported.
+pub(super) fn spec(eval: &mut Eval<'_>, n: &NodeValue) -> Option<FitSpec> {
+    let (left, right, row) = law_of(n)?;
+    let mut free = IndexMap::new();
+    if let Some(Value::Record(r)) = n.fields.get("free") {
+        for (name, (v, _)) in &r.fields {
+            if let Value::Range(a, b) = v {
+                free.insert(name.clone(), (a.value, b.value));
+            }
+        }
+    }
+    let law = law::law(eval, &row.scope, (left, right), free)?;
+    let at = |name: &str| n.fields.fields.get(name).and_then(|(_, s)| *s).unwrap_or(n.span);
+    for c in &law.constants {
+        if !(c.low < c.high && c.low.is_finite() && c.high.is_finite()) {
+            let text = format!("the range of `{}` is empty", c.name);
+            eval.problem(Problem::new("E0704", at("free"), text).help("a range goes up: `0.1..5`"));
+            return None;
+        }
+    }
+    if law.constants.is_empty() {
+        let p = Problem::new("E0704", at("law"), "this law has no constants to be found");
+        eval.problem(p.help("declare them: `free = { E = 0.1..5 }`"));
+        return None;
+    }
+    let starts = starts(eval, n.fields.get("starts"), &law, at("starts"))?;
+    let count = |name: &str| match n.fields.get(name) {
+        Some(Value::Number(q)) => q.value as u64,
+        _ => 0,
+    };
+    Some(FitSpec {
+        rows: row_lower::rows_of(eval, n.fields.get("runs")?, at("runs"))?,
+        penalty: penalty(eval, n.fields.get("error"), at("error"))?,
+        weight: over_rows(eval, n.fields.get("weight"))?,
+        held_out: over_rows(eval, n.fields.get("held_out"))?,
+        starts,
+        bootstrap: count("bootstrap"),
+        seed: count("seed"),
+        law,
+    })
+}
+
+/// One line of `check`: `chinchilla   5 constants   Huber on logs, delta 0.001   500 resamplings`.
+pub(super) fn line(name: &str, s: &FitSpec) -> String {
+    let scale = if s.penalty.on_log { " on logs" } else { "" };
+    let shape = match s.penalty.shape {
+        Shape::Huber { delta } => format!("Huber{scale}, delta {delta}"),
+        Shape::Squared => format!("squares{scale}"),
+        Shape::Absolute => format!("absolute values{scale}"),
+    };
+    let mut line = format!("{name}   {} constants   {shape}", s.law.constants.len());
+    if s.bootstrap > 0 {
+        line += &format!("   {} resamplings", s.bootstrap);
+    }
+    line
+}
+
+/// An optional expression over rows.
+fn over_rows(eval: &mut Eval<'_>, v: Option<&Value>) -> Option<Option<Formula>> {
+    match v {
+        Some(Value::Row(r)) => Some(Some(law::formula(eval, &r.scope, &r.expr)?)),
+        _ => Some(None),
+    }
+}
+
+/// `huber(1e-3, on = log)`, `squared`, `absolute(on = linear)`.
+fn penalty(eval: &mut Eval<'_>, v: Option<&Value>, span: Span) -> Option<Penalty> {
+    let mut penalty = Penalty { shape: Shape::Squared, on_log: false };
+    let (kind, record) = match v {
+        None => return Some(penalty),
+        Some(Value::Text(t)) => (t.to_string(), None),
+        Some(Value::Builtin(name)) => ((*name).to_owned(), None),
+        Some(Value::Record(r)) => match r.get("kind") {
+            Some(Value::Text(t)) => (t.to_string(), Some(r)),
+            _ => (String::new(), Some(r)),
+        },
+        Some(_) => (String::new(), None),
+    };
+    let mut delta = None;
+    for (name, (v, at)) in record.iter().flat_map(|r| &r.fields) {
+        match (name.as_str(), v) {
+            ("kind", _) => {}
+            ("0" | "delta", Value::Number(q)) if kind == "huber" => delta = Some(q.value),
+            ("on", Value::Text(t)) if matches!(&**t, "log" | "linear") => {
+                penalty.on_log = &**t == "log";
+            }
+            ("on", Value::Builtin("log")) => penalty.on_log = true,
+            (other, _) => {
+                let text = format!("`{kind}` has no `{other}` like this");
+                let p = Problem::new("E0704", at.unwrap_or(span), text);
+                eval.problem(p.help("write `huber(1e-3, on = log)`, `squared(on = linear)`"));
+                return None;
+            }
+        }
+    }
+    penalty.shape = match (kind.as_str(), delta) {
+        ("huber", Some(delta)) if delta > 0.0 => Shape::Huber { delta },
+        ("huber", _) => {
+            let p = Problem::new("E0704", span, "`huber` needs a positive delta");
+            eval.problem(p.help("residuals above it count in proportion: `huber(1e-3, on = log)`"));
+            return None;
+        }
+        ("squared", _) => Shape::Squared,
+        ("absolute", _) => Shape::Absolute,
+        _ => {
+            let p = Problem::new("E0704", span, "this is no measure of error");
+            eval.problem(p.help("write `huber(1e-3, on = log)`, `squared` or `absolute`"));
+            return None;
+        }
+    };
+    Some(penalty)
+}
+
+/// `hoffmann`, a number of points, or records of constants.
+fn starts(eval: &mut Eval<'_>, v: Option<&Value>, law: &Law, span: Span) -> Option<Starts> {
+    let refuse = |eval: &mut Eval<'_>, text: String| {
+        let p = Problem::new("E0704", span, text);
+        eval.problem(p.help("write `starts = 64`, `starts = hoffmann` or `starts = [{ E = 1.7, .. }]` with every constant"));
+        None
+    };
+    match v {
+        None => Some(Starts::Data { count: 64 }),
+        Some(Value::Number(q)) if q.value >= 1.0 => Some(Starts::Data { count: q.value as u64 }),
+        Some(Value::Text(t)) if &**t == "hoffmann" => {
+            let names: Vec<&str> = law.constants.iter().map(|c| c.name.as_str()).collect();
+            let mut sorted = names.clone();
+            sorted.sort_unstable();
+            if sorted != ["A", "B", "E", "alpha", "beta"] {
+                let text = "the published starts are for the constants E, A, B, alpha and beta";
+                return refuse(eval, text.to_owned());
+            }
+            Some(Starts::Hoffmann)
+        }
+        Some(Value::List(l)) => {
+            let mut all = Vec::new();
+            for v in l.iter() {
+                let Value::Record(r) = v else {
+                    return refuse(eval, format!("a start is a record, this is {}", describe(v)));
+                };
+                let mut point = Vec::new();
+                for c in &law.constants {
+                    match r.get(&c.name) {
+                        Some(Value::Number(q)) => point.push(q.value),
+                        _ => return refuse(eval, format!("a start has no `{}`", c.name)),
+                    }
+                }
+                all.push(point);
+            }
+            Some(Starts::Given(all))
+        }
+        Some(other) => refuse(eval, format!("starts cannot be {}", describe(other))),
+    }
 }

@@ -7,6 +7,7 @@ mod causal;
 mod facts;
 mod fields;
 mod fit;
+mod law;
 mod meaning;
 mod plain;
 pub mod schema;
@@ -187,6 +188,13 @@ fn add_node(eval: &mut Eval<'_>, n: &Rc<NodeValue>, nodes: &mut Nodes, lines: &m
                     nodes.insert(n.name.to_string(), sweep_node(eval, n, &s));
                 }
                 None
+            }
+            "fit" => {
+                let spec = fit::spec(eval, n);
+                if let Some(s) = &spec {
+                    lines.push(fit::line(&n.name, s));
+                }
+                spec.map(|s| Spec::Fit(Box::new(s)))
             }
             "device" | "mesh" => None,
             _ => Some(Spec::NotBuilt { part: kind.part.to_owned() }),
