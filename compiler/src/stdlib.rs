@@ -6,6 +6,7 @@ pub const MODULES: &[(&str, &str)] = &[
     ("layers", include_str!("../../stdlib/layers.cs336")),
     ("models", include_str!("../../stdlib/models.cs336")),
     ("cost", include_str!("../../stdlib/cost.cs336")),
+    ("laws", include_str!("../../stdlib/laws.cs336")),
     ("hardware", include_str!("../../stdlib/hardware.cs336")),
     ("text", include_str!("../../stdlib/text.cs336")),
 ];

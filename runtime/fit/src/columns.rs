@@ -56,7 +56,7 @@ impl Columns {
 }
 
 /// Rows to fit, and rows that are only predicted.
-pub fn split(
+pub(crate) fn split(
     table: &Columns,
     held_out: Option<&Formula>,
 ) -> Result<(Columns, Columns), FitProblem> {

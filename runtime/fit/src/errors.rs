@@ -70,13 +70,13 @@ impl FitProblem {
     /// Its code, which has a page in `compiler/explain`.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::NoColumn { .. } => "E0860",
-            Self::NoRows | Self::TooFew { .. } => "E0861",
-            Self::BadNumbers { .. } => "E0862",
-            Self::Duplicates { .. } => "E0863",
-            Self::NotFinite { .. } | Self::NoStart { .. } => "E0864",
-            Self::NotIdentified { .. } => "E0865",
-            Self::NoOptimum { .. } => "E0866",
+            Self::NoColumn { .. } => "E0870",
+            Self::NoRows | Self::TooFew { .. } => "E0871",
+            Self::BadNumbers { .. } => "E0872",
+            Self::Duplicates { .. } => "E0873",
+            Self::NotFinite { .. } | Self::NoStart { .. } => "E0874",
+            Self::NotIdentified { .. } => "E0875",
+            Self::NoOptimum { .. } => "E0876",
         }
     }
 

@@ -13,6 +13,7 @@ pub(crate) fn address(call: Extern) -> *const u8 {
         Extern::Mod => modulo as *const u8,
         Extern::Uniform => uniform as *const u8,
         Extern::Normal => normal as *const u8,
+        Extern::Strip => super::strips::strip as *const u8,
     }
 }
 

@@ -13,6 +13,8 @@ pub(crate) mod oracle;
 pub(crate) mod pool;
 pub(crate) mod rowop;
 pub(crate) mod scatter;
+pub(crate) mod strips;
+pub(crate) mod sums;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};

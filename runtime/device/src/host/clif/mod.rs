@@ -17,6 +17,7 @@ mod col_reduce;
 mod lanes;
 mod math;
 mod rows;
+pub(crate) mod sums;
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +25,7 @@ use cranelift_codegen::ir::{AbiParam, FuncRef, Function, Signature, types};
 use cranelift_codegen::isa::{CallConv, TargetFrontendConfig};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use cs336_compiler::kernel::{ColReduce, Inst, Loop, Stage};
+use cs336_compiler::law::program::Program;
 use cs336_compiler::scalar::{BinOp, UnOp};
 
 pub(crate) use lanes::Kind;
@@ -43,12 +45,14 @@ pub(crate) enum Extern {
     Uniform,
     /// As `Uniform`.
     Normal,
+    /// `(function, a, b, out, count)`, all i64: a function of many f64; see [`sums`].
+    Strip,
 }
 
 impl Extern {
     /// All of them.
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Sin, Self::Cos, Self::Pow, Self::Mod, Self::Uniform, Self::Normal];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Sin, Self::Cos, Self::Pow, Self::Mod, Self::Uniform, Self::Normal, Self::Strip];
 
     /// The symbol.
     pub(crate) fn name(self) -> &'static str {
@@ -59,15 +63,16 @@ impl Extern {
             Self::Mod => "cs336_mod",
             Self::Uniform => "cs336_uniform",
             Self::Normal => "cs336_normal",
+            Self::Strip => "cs336_strip",
         }
     }
 
     /// The types.
     pub(crate) fn signature(self, convention: CallConv) -> Signature {
-        let (params, result): (&[_], _) = match self {
-            Self::Sin | Self::Cos => (&[types::F32], types::F32),
-            Self::Pow => (&[types::F32, types::F32], types::F32),
-            Self::Mod => (&[types::I32, types::I32], types::I32),
+        let (params, result): (&[_], Option<_>) = match self {
+            Self::Sin | Self::Cos => (&[types::F32], Some(types::F32)),
+            Self::Pow => (&[types::F32, types::F32], Some(types::F32)),
+            Self::Mod => (&[types::I32, types::I32], Some(types::I32)),
             Self::Uniform | Self::Normal => (
                 &[
                     types::I32,
@@ -78,12 +83,13 @@ impl Extern {
                     types::I32,
                     types::I32,
                 ],
-                types::F32,
+                Some(types::F32),
             ),
+            Self::Strip => (&[types::I64; 5], None),
         };
         let mut s = Signature::new(convention);
         s.params.extend(params.iter().map(|t| AbiParam::new(*t)));
-        s.returns.push(AbiParam::new(result));
+        s.returns.extend(result.map(AbiParam::new));
         s
     }
 }
@@ -115,6 +121,15 @@ pub(crate) fn emit_col_reduce(
     target: &mut Target<'_>,
 ) -> Vec<Kind> {
     with_builder(function, target, |b, calls| col_reduce::emit(kernel, b, calls))
+}
+
+/// Sums of a program's results as a function, with how many strips of scratch memory it needs.
+pub(crate) fn emit_sums(
+    program: &Program,
+    function: &mut Function,
+    target: &mut Target<'_>,
+) -> usize {
+    with_builder(function, target, |b, calls| sums::emit(program, b, calls(Extern::Strip)))
 }
 
 fn with_builder<T>(

@@ -1,0 +1,79 @@
+//! Resamplings: whole runs are drawn with replacement, and the law is fitted anew (Efron 1979; by run, since rows of one run are not
+//! independent).
+//!
+//! Draws depend on the seed and their number alone, so neither the number of threads nor the order matters. A resample is a weight for each
+//! row: the search goes on from the constants that fit best.
+
+use std::collections::BTreeMap;
+
+use cs336_compiler::check::hir::FitSpec;
+use rayon::prelude::*;
+
+use crate::objective::{Objective, Work};
+use crate::random::Random;
+use crate::solve::{End, Stop, minimise_on};
+use crate::{Columns, FitProblem, judge, solve, starts};
+
+/// For the searches of resamplings.
+const STOP: Stop = Stop { change: 1e-12, gradient: 1e-11, steps: 500 };
+
+/// The constants of each resampling; those whose search came to nothing are left out.
+pub(crate) fn draws(spec: &FitSpec, o: &Objective, rows: &Columns, best: &End) -> Vec<Vec<f64>> {
+    let mut groups: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (row, name) in rows.names.iter().enumerate() {
+        groups.entry(name).or_default().push(row);
+    }
+    let groups: Vec<Vec<usize>> = groups.into_values().collect();
+    (0..spec.bootstrap)
+        .into_par_iter()
+        .map_init(Work::default, |work, draw| {
+            let mut random = Random::new(spec.seed, draw);
+            let mut times = vec![0.0; rows.len()];
+            for _ in 0..groups.len() {
+                groups[random.below(groups.len())].iter().for_each(|row| times[*row] += 1.0);
+            }
+            again(o, &times, &best.x, work)
+        })
+        .filter_map(|end| end.value.is_finite().then(|| o.constants(&end.x)))
+        .collect()
+}
+
+fn again(o: &Objective, times: &[f64], from: &[f64], work: &mut Work) -> End {
+    let resample = o.resample(times);
+    let mut end = minimise_on(o, Some(&resample), from, &STOP, work);
+    // Where the objective is nearly one of absolute values, a search can end in a kink: it begins once more without what it knows of the curvature.
+    for _ in 0..2 {
+        let next = minimise_on(o, Some(&resample), &end.x, &STOP, work);
+        let fell = end.value - next.value;
+        if next.value <= end.value {
+            end = next;
+        }
+        if !(fell > 1e-10 * end.value.abs()) {
+            break;
+        }
+    }
+    end
+}
+
+/// The constants and the objective of resamplings whose rows are given (by place, repeats allowed): to compare with others' draws.
+pub fn resampled(
+    spec: &FitSpec,
+    columns: &Columns,
+    samples: &[Vec<usize>],
+) -> Result<Vec<(Vec<f64>, f64)>, FitProblem> {
+    judge::before(spec, columns)?;
+    let o = Objective::new(spec, columns)?;
+    let points = starts::points(spec, &o, columns)?;
+    let ends: Vec<End> = points.par_iter().map(|x| solve::minimise(&o, x, &Stop::SEARCH)).collect();
+    let Some(best) = ends.iter().min_by(|a, b| a.value.total_cmp(&b.value)) else {
+        return Err(FitProblem::NoStart { starts: 0 });
+    };
+    let best = solve::polish(&o, best);
+    let one = |work: &mut Work, sample: &Vec<usize>| {
+        let mut times = vec![0.0; columns.len()];
+        sample.iter().for_each(|row| times[*row] += 1.0);
+        let end = again(&o, &times, &best.x, work);
+        (o.constants(&end.x), end.value * o.scale)
+    };
+    Ok(samples.par_iter().map_init(Work::default, one).collect())
+}
