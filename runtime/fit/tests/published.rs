@@ -35,10 +35,10 @@ fn chinchilla(more: &str) -> FitSpec {
 }
 
 fn shared(name: &str) -> Option<String> {
-    let roots =
-        [PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../.."), PathBuf::from("/work/main")];
-    for root in roots {
-        let path = root.join("../shared/data/scaling").join(name);
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
+    // A second working tree may stand one folder deeper.
+    for up in ["../shared", "../../shared"] {
+        let path = root.join(up).join("data/scaling").join(name);
         if let Ok(text) = std::fs::read_to_string(&path) {
             return Some(text);
         }
