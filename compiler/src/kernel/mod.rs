@@ -17,6 +17,7 @@
 
 pub mod interp;
 pub mod print;
+pub mod verify;
 
 use serde::{Deserialize, Serialize};
 

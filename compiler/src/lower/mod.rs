@@ -12,10 +12,16 @@
 mod body;
 mod bounds;
 mod dense;
+mod effort;
 mod fuse;
+mod hoist;
+mod index;
 mod level;
 mod loops;
+mod nest;
+mod order;
 mod prepare;
+mod sums;
 #[cfg(test)]
 mod tests;
 
@@ -31,7 +37,7 @@ use crate::scalar::{BinOp, Expr, Inst, Literal, UnOp};
 pub fn lower(graph: &Graph, target: &Target) -> Result<Plan, Bug> {
     let host = vec![false; graph.inputs.len()];
     let declared = graph;
-    let graph = prepare::prepare(declared, &host, &prepare::Order::of(declared))?;
+    let graph = prepare::prepare(declared, &host, &order::Order::of(declared))?;
     let mut context = Context {
         target,
         buffers: Vec::new(),

@@ -13,13 +13,15 @@
 //!   the batch's columns (a row per token), and a value shaped like a weight as the weight is, so that its gradient and its update
 //!   run over memory in one order.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::bug::Bug;
 use crate::graph::{
-    Axis, BinOp, DType, Graph, InputDecl, Literal, Name, Node, NodeId, Op, OutputDecl, ReduceOp,
-    Role, Scan, ScanKind, Type, UnOp,
+    Axis, BinOp, DType, Graph, Literal, Name, Node, NodeId, Op, OutputDecl, ReduceOp, Scan, Type,
+    UnOp,
 };
+use crate::lower::order::{Order, arrange};
+use crate::lower::sums::{inputs_first, sink_sums};
 
 /// See the module. `host` says which inputs are host scalars.
 pub(crate) fn prepare(graph: &Graph, host: &[bool], order: &Order) -> Result<Graph, Bug> {
@@ -45,96 +47,6 @@ pub(crate) fn prepare(graph: &Graph, host: &[bool], order: &Order) -> Result<Gra
     p.outputs();
     arrange(&mut p.out, order);
     Ok(p.out)
-}
-
-/// Which axes stand in front.
-#[derive(Debug, Default)]
-pub(crate) struct Order {
-    /// Axes of loops over layers and micro-batches.
-    stacked: BTreeSet<Name>,
-    /// Axes of the batch's columns, and what they are renamed to.
-    columns: BTreeSet<Name>,
-}
-
-impl Order {
-    /// The order for a program.
-    pub(crate) fn of(graph: &Graph) -> Self {
-        let data = graph.inputs.iter().filter(|i| i.role == Role::Data);
-        let columns = data.flat_map(|i| &i.ty.axes).map(|a| a.name.clone()).collect();
-        let mut order = Self { stacked: BTreeSet::new(), columns };
-        // Each round follows one more renaming.
-        loop {
-            let known = order.columns.len();
-            order.follow(graph);
-            if order.columns.len() == known {
-                return order;
-            }
-        }
-    }
-
-    fn follow(&mut self, graph: &Graph) {
-        for n in &graph.nodes {
-            match &n.op {
-                Op::Rename(names) => {
-                    let new = names.iter().filter(|(old, _)| self.columns.contains(old));
-                    let new: Vec<Name> = new.map(|(_, new)| new.clone()).collect();
-                    self.columns.extend(new);
-                }
-                Op::Scan(scan) => {
-                    match scan.kind {
-                        ScanKind::Layers | ScanKind::Micro => {
-                            self.stacked.insert(scan.axis.name.clone());
-                        }
-                        ScanKind::Program => {}
-                    }
-                    self.follow(&scan.body);
-                }
-                _other => {}
-            }
-        }
-    }
-
-    fn rank(&self, axis: &Axis) -> usize {
-        if self.stacked.contains(&axis.name) {
-            0
-        } else if self.columns.contains(&axis.name) {
-            1
-        } else {
-            2
-        }
-    }
-}
-
-// Puts axes into storage order.
-fn arrange(graph: &mut Graph, order: &Order) {
-    let shapes: Vec<Vec<Axis>> = graph.inputs.iter().map(|i| i.ty.axes.clone()).collect();
-    for n in graph.nodes.iter_mut().filter(|n| !matches!(n.op, Op::Input(_))) {
-        let axes = &mut n.ty.axes;
-        if axes.iter().any(|a| order.columns.contains(&a.name)) {
-            axes.sort_by_key(|a| order.rank(a));
-        } else if !shapes.contains(axes)
-            && let Some(shape) =
-                shapes.iter().find(|s| s.len() == axes.len() && axes.iter().all(|a| s.contains(a)))
-        {
-            *axes = shape.clone();
-        }
-    }
-    // Merged axes lie behind each other, so that merging is no copy.
-    for id in graph.ids().rev() {
-        let n = graph.node(id);
-        let Op::Merge { axes: parts, .. } = &n.op else { continue };
-        let (x, parts) = (n.inputs[0], parts.clone());
-        if matches!(graph.node(x).op, Op::Input(_)) {
-            continue;
-        }
-        let axes = &mut graph.nodes[x.0 as usize].ty.axes;
-        let merged: Vec<Axis> =
-            parts.iter().filter_map(|p| axes.iter().find(|a| a.name == *p).cloned()).collect();
-        let last = axes.iter().rposition(|a| parts.contains(&a.name)).unwrap_or(0);
-        let before = axes[..=last].iter().filter(|a| !parts.contains(&a.name)).cloned();
-        let after = axes[last + 1..].iter().cloned();
-        *axes = before.chain(merged).chain(after).collect();
-    }
 }
 
 /// True for a node that only copies its input.
@@ -187,7 +99,8 @@ pub(crate) fn problem_axes(rows: &[Axis], k: &Type, v: &Type) -> Vec<Axis> {
     rows.iter().filter(has).cloned().collect()
 }
 
-fn live(graph: &Graph) -> Vec<bool> {
+/// Which nodes an output needs.
+pub(crate) fn live(graph: &Graph) -> Vec<bool> {
     let mut live = vec![false; graph.nodes.len()];
     for o in &graph.outputs {
         live[o.node.0 as usize] = true;
@@ -202,7 +115,8 @@ fn live(graph: &Graph) -> Vec<bool> {
     live
 }
 
-fn uses(graph: &Graph, live: &[bool]) -> Vec<usize> {
+/// How often a node is read, outputs included.
+pub(crate) fn uses(graph: &Graph, live: &[bool]) -> Vec<usize> {
     let mut uses = vec![0; graph.nodes.len()];
     for id in graph.ids().filter(|i| live[i.0 as usize]) {
         for x in &graph.node(id).inputs {
@@ -503,110 +417,5 @@ fn owns_its_place(graph: &Graph, id: NodeId, host: &[bool]) -> bool {
         | Op::CumSum { .. }
         | Op::TopK { .. }
         | Op::ArgSort { .. } => true,
-    }
-}
-
-// `output = input + stacked(scan)`, the stacked result used nowhere else: the scan reads the input slice by slice and stacks
-// the sum. So a gradient of stacked weights is added into its sum without existing as a whole.
-fn sink_sums(graph: Graph) -> Graph {
-    let live = live(&graph);
-    let uses = uses(&graph, &live);
-    let mut out = graph.clone();
-    for (place, o) in graph.outputs.iter().enumerate() {
-        let n = graph.node(o.node);
-        if n.op != Op::Binary(BinOp::Add) || n.ty.dtype != DType::F32 {
-            continue;
-        }
-        for (kept, part) in [(n.inputs[0], n.inputs[1]), (n.inputs[1], n.inputs[0])] {
-            let (k, p) = (graph.node(kept), graph.node(part));
-            let (Op::Input(_), Op::Part(i)) = (&k.op, &p.op) else { continue };
-            let same = |a: &Type, b: &Type| {
-                a.dtype == b.dtype
-                    && a.axes.len() == b.axes.len()
-                    && a.axes.iter().all(|x| b.axes.contains(x))
-            };
-            let alone = uses[kept.0 as usize] == 1 && uses[part.0 as usize] == 1;
-            let at = p.inputs[0];
-            if !same(&k.ty, &p.ty) || !alone {
-                continue;
-            }
-            let Op::Scan(scan) = out.node(at).op.clone() else { continue };
-            let i = *i as usize;
-            if i < scan.carries {
-                continue;
-            }
-            let mut scan = *scan;
-            let mut slice = k.ty.clone();
-            slice.axes.retain(|a| a.name != scan.axis.name);
-            let slot = scan.carries + scan.scanned;
-            insert_input(&mut scan.body, slot, slice.clone());
-            scan.scanned += 1;
-            let new = scan.body.push(Node {
-                op: Op::Input(slot as u32),
-                inputs: vec![],
-                ty: slice.clone(),
-                span: None,
-                path: n.path.clone(),
-            });
-            let old = scan.body.outputs[i].node;
-            let sum = scan.body.push(Node {
-                op: Op::Binary(BinOp::Add),
-                inputs: vec![new, old],
-                ty: slice,
-                span: n.span,
-                path: n.path.clone(),
-            });
-            scan.body.outputs[i].node = sum;
-            let node = &mut out.nodes[at.0 as usize];
-            node.inputs.insert(slot, kept);
-            node.op = Op::Scan(Box::new(scan));
-            out.outputs[place].node = part;
-            break;
-        }
-    }
-    out
-}
-
-// The same graph with its inputs in front: whatever reads them may then be moved up.
-fn inputs_first(graph: &Graph) -> Graph {
-    let is_input = |id: &NodeId| matches!(graph.node(*id).op, Op::Input(_));
-    let mut order: Vec<NodeId> = graph.ids().collect();
-    order.sort_by_key(|id| !is_input(id));
-    let mut to = vec![NodeId(0); order.len()];
-    for (new, old) in order.iter().enumerate() {
-        to[old.0 as usize] = NodeId(new as u32);
-    }
-    let moved = |id: &NodeId| {
-        let n = graph.node(*id);
-        Node { inputs: n.inputs.iter().map(|x| to[x.0 as usize]).collect(), ..n.clone() }
-    };
-    Graph {
-        nodes: order.iter().map(moved).collect(),
-        inputs: graph.inputs.clone(),
-        outputs: graph
-            .outputs
-            .iter()
-            .map(|o| OutputDecl { node: to[o.node.0 as usize], ..o.clone() })
-            .collect(),
-    }
-}
-
-// Makes room for an input at a position; the inputs from there on move up by one.
-fn insert_input(body: &mut Graph, place: usize, ty: Type) {
-    let name = Name::from(format!("sum{place}.{}", body.inputs.len()));
-    body.inputs.insert(place, InputDecl { name, ty, role: Role::Local });
-    for n in &mut body.nodes {
-        if let Op::Input(i) = &mut n.op
-            && *i as usize >= place
-        {
-            *i += 1;
-        }
-    }
-    for o in &mut body.outputs {
-        if let Some(i) = &mut o.into
-            && *i as usize >= place
-        {
-            *i += 1;
-        }
     }
 }

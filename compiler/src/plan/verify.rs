@@ -7,13 +7,14 @@
 //! 4. A kernel's written operand overlaps another operand only where both touch the same element at every iteration.
 //! 5. Arena buffers lie inside the arena, aligned; every read of one follows a write.
 //! 6. Advances name loops around the step.
+//! 7. Every kernel obeys its own laws: see [`kernel::verify`](crate::kernel::verify).
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::memory::ALIGNMENT;
 use super::{Launch, Place, Plan, Step, View};
 use crate::bug::Bug;
-use crate::kernel::{Access, Inst, Kernel, Operand};
+use crate::kernel::{self, Access, Inst, Kernel, Operand};
 use crate::scalar;
 
 /// Checks the laws.
@@ -35,6 +36,12 @@ pub fn verify(plan: &Plan) -> Result<(), Bug> {
                 format!("buffer {i} is outside of the arena")
             })?;
         }
+    }
+    for (i, k) in plan.kernels.iter().enumerate() {
+        let lawful = kernel::verify::verify(k);
+        check(lawful.is_ok(), &|| {
+            format!("kernel {i}: {}", lawful.clone().err().unwrap_or_default())
+        })?;
     }
     let written = BTreeSet::new();
     let mut walk = Walk { plan, loops: BTreeMap::new(), written };
