@@ -6,6 +6,7 @@
 
 mod collect;
 mod follow;
+mod mutate;
 mod notes;
 mod numbers;
 mod pages;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         }
     };
     let mut trials: Vec<Trial> = files.iter().flat_map(|f| trials_of(f)).collect();
+    trials.extend(mutate::trials(&files));
     trials.extend(pages::trials());
     trials.extend(tidy::trials(&files));
     libtest_mimic::run(&args, trials).exit_code()

@@ -50,6 +50,8 @@ pub struct Eval<'w> {
     pub specs: Vec<(Rc<NodeValue>, Option<super::kinds::Costed>)>,
     /// Counts of models by what they are and by row length: points of a sweep share shapes.
     pub counts: IndexMap<(String, usize), super::kinds::Facts>,
+    /// Expressions evaluated so far, and more for each item of a list that is made: see [`MAX_STEPS`].
+    pub steps: u64,
     /// Overrides of `--set`: path and value, applied to nodes and knobs of the main file.
     pub sets: Vec<(Vec<String>, Expr)>,
 }
@@ -62,6 +64,12 @@ impl std::fmt::Debug for Eval<'_> {
 
 /// How deep calls and expressions may nest.
 const MAX_DEPTH: usize = 200;
+
+/// How much one check may evaluate. Lists within lists and functions that call two others multiply: without a bound, a short
+/// file could keep the checker busy for years. The largest sweeps stay well below.
+const MAX_STEPS: u64 = 20_000_000;
+/// What an item of a list weighs: it stays in memory.
+const ITEM_STEPS: u64 = 10;
 
 impl Eval<'_> {
     /// Reports a problem. If its place is in the standard library, the deepest call in the user's files becomes the main place and the
@@ -113,6 +121,9 @@ impl Eval<'_> {
 
     /// Evaluates an expression.
     pub fn expr(&mut self, scope: &Scope, e: &Expr) -> Value {
+        if self.is_spent(1, e.span) {
+            return Value::Error;
+        }
         if let Some(t) = &mut self.trace {
             t.b().span = Some(e.span);
         }
@@ -263,7 +274,9 @@ impl Eval<'_> {
     ) {
         let Some((first, rest)) = clauses.split_first() else {
             let v = self.expr(scope, value);
-            out.push(v);
+            if !self.is_spent(ITEM_STEPS, value.span) {
+                out.push(v);
+            }
             return;
         };
         match first {
@@ -288,13 +301,10 @@ impl Eval<'_> {
         match list {
             Value::List(l) => l.to_vec(),
             Value::Range(a, b) if a.value.fract() == 0.0 && b.value - a.value < 100_000.0 => {
-                let mut items = Vec::new();
-                let mut at = a.value;
-                while at <= b.value {
-                    items.push(Value::Number(Quantity { value: at, ..a.clone() }));
-                    at += 1.0;
-                }
-                items
+                let count = (b.value - a.value).floor() + 1.0;
+                let item =
+                    |i| Value::Number(Quantity { value: a.value + f64::from(i), ..a.clone() });
+                (0..count.max(0.0) as u32).map(item).collect()
             }
             Value::Error | Value::Later(_) => Vec::new(),
             other => {
@@ -836,6 +846,23 @@ impl Eval<'_> {
                 self.problem(Problem::new("E0306", span, text))
             }
         }
+    }
+
+    /// Counts steps; true, and a problem, if the check has made more than it may.
+    fn is_spent(&mut self, steps: u64, span: Span) -> bool {
+        let before = self.steps;
+        self.steps = before.saturating_add(steps);
+        if self.steps <= MAX_STEPS {
+            return false;
+        }
+        if before <= MAX_STEPS {
+            self.problem(
+                Problem::new("E0508", span, "the file asks for too much to evaluate")
+                    .at("given up here")
+                    .help("lists within lists, and functions that call others twice, multiply"),
+            );
+        }
+        true
     }
 
     /// True if calls nest too deep: a definition that reaches itself.

@@ -54,6 +54,7 @@ impl<'w> Eval<'w> {
             init_axes: Vec::new(),
             specs: Vec::new(),
             counts: IndexMap::new(),
+            steps: 0,
             sets: Vec::new(),
         }
     }
