@@ -133,6 +133,12 @@ pub(crate) enum Command {
         #[command(flatten)]
         machine: Machine,
     },
+    /// Print completions for a shell: `source <(cs336c completions bash)`
+    Completions {
+        /// Which shell
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
     /// Explain a code, such as E0412; without one, list all
     Explain {
         /// The code

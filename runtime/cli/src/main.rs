@@ -29,7 +29,7 @@ mod watch;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use cs336_lab::{Exit, LabError};
 
 use crate::args::{Cli, Command, Tool};
@@ -80,6 +80,12 @@ fn command() -> Exit {
         }
         Command::Fmt { files, check } => fmt::fmt(style, &files, check),
         Command::Doctor { machine } => doctor::doctor(&host, style, &machine),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "cs336c", &mut script);
+            print(String::from_utf8_lossy(&script).trim_end());
+            Ok(Exit::Ok)
+        }
         Command::Explain { code } => explain::explain(code.as_deref()),
     };
     result.unwrap_or_else(|error| fail(style, &error))

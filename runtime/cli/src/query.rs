@@ -1,5 +1,6 @@
 //! `cs336c query`: questions to the ledger, in the language or in SQL.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::Path;
 
@@ -112,9 +113,22 @@ fn answer(host: &Real, ledger: &Ledger, asked: &Query) -> Result<(Frame, bool), 
 
 fn answer_sql(ledger: &Ledger, sql: &str) -> Result<Frame, LabError> {
     let runs = ledger.runs();
-    // Steps of all runs are many: they are read only for a question that names them.
-    let metrics =
-        if sql.to_lowercase().contains("metrics") { Some(ledger.metrics()?) } else { None };
+    // Steps of all runs are many: they are read only for a question that names them, and only the columns that it names.
+    let bare = sql.to_lowercase().replace("count(*)", "");
+    let bare = sql.to_lowercase().replace("count(*)", "");
+    let words: BTreeSet<&str> = bare
+        .split(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '.' | ':' | '*')))
+        .collect();
+    let all = words.contains("*");
+    let metrics = if sql.to_lowercase().contains("metrics") {
+        let wanted = |name: &str| {
+            let name = name.to_lowercase();
+            all || words.iter().any(|w| *w == name || w.ends_with(&format!(".{name}")))
+        };
+        Some(ledger.metrics(&wanted)?)
+    } else {
+        None
+    };
     let mut tables = vec![("runs", runs)];
     tables.extend(metrics.iter().map(|m| ("metrics", m)));
     Ok(query::sql(&tables, sql)?)

@@ -1,10 +1,10 @@
 //! Which runs a name means: for queries, comparisons and exports.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use cs336_compiler::check::hir::{Nodes, Spec};
 use cs336_compiler::row::Rows;
-use cs336_compiler::row::interp::Cell;
 use cs336_table::{Frame, Ledger, TableError, ledger, sources};
 
 use crate::error::LabError;
@@ -14,17 +14,17 @@ use crate::rundir::{self, Manifest};
 /// not have: those that have its name.
 pub fn runs_of(ledger: &Ledger, nodes: &Nodes, node: &str) -> Result<Frame, TableError> {
     let point = format!("{node}/");
-    let meanings: Vec<Cell> = nodes
+    let meanings: BTreeSet<String> = nodes
         .iter()
         .filter(|(name, n)| {
             (*name == node || name.starts_with(&point)) && matches!(n.spec, Spec::Train(_))
         })
-        .map(|(_, n)| Cell::Text(ledger::meaning_hash(&n.meaning)))
+        .map(|(_, n)| ledger::meaning_hash(&n.meaning))
         .collect();
     if meanings.is_empty() {
         return ledger.of_node(node);
     }
-    ledger.only(|row| row.get("meaning").is_some_and(|m| meanings.contains(m)))
+    ledger.having("meaning", &meanings)
 }
 
 /// The rows that a program asks for.

@@ -6,7 +6,9 @@
 use cs336_compiler::row::interp::{Cell, Row};
 use cs336_compiler::row::kinds::{Columns, Kind};
 use indexmap::IndexMap;
-use polars::prelude::{Column, DataFrame, DataType, IntoLazy, LazyFrame};
+use polars::prelude::{
+    BooleanChunked, Column, DataFrame, DataType, IntoLazy, LazyFrame, NewChunkedArray,
+};
 
 use crate::rows::TableError;
 
@@ -140,6 +142,13 @@ impl Frame {
             }
         }
         rows
+    }
+
+    /// The rows that are marked; as many marks as rows.
+    pub fn marked(&self, marks: &[bool]) -> Result<Self, TableError> {
+        let marks = BooleanChunked::from_slice("".into(), marks);
+        let frame = self.frame.filter(&marks).map_err(|e| TableError::polars(&e))?;
+        Ok(Self { frame })
     }
 
     /// Tables one below the other: a column that one of them does not have is nothing there.

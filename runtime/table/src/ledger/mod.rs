@@ -8,11 +8,12 @@
 mod folder;
 mod index;
 mod settings;
+mod steps;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use cs336_compiler::row::interp::{Cell, Row};
+use cs336_compiler::row::interp::Row;
 
 use crate::frame::Frame;
 use crate::rows::TableError;
@@ -129,42 +130,35 @@ impl Ledger {
         self.read_anew
     }
 
-    /// The runs for which it holds: `keep` sees the row.
-    pub fn only(&self, keep: impl Fn(&Row) -> bool) -> Result<Frame, TableError> {
-        let rows: Vec<Row> = self.runs.rows().into_iter().filter(keep).collect();
-        framed(&rows)
+    /// The runs with one of these values in a column of texts, such as `key` or `meaning`.
+    pub fn having(&self, column: &str, values: &BTreeSet<String>) -> Result<Frame, TableError> {
+        let texts = self.runs.texts(column).unwrap_or_else(|| vec![String::new(); self.runs.len()]);
+        let marks: Vec<bool> = texts.iter().map(|t| values.contains(t)).collect();
+        self.runs.marked(&marks)
     }
 
     /// The runs of a node: by its name, or as points of the sweep of that name.
     pub fn of_node(&self, node: &str) -> Result<Frame, TableError> {
-        let is = |row: &Row, column: &str| row.get(column) == Some(&Cell::Text(node.to_owned()));
-        self.only(|row| is(row, "name") || is(row, "sweep"))
-    }
-
-    /// One row per step of every run: `name`, `key`, `folder`, then the columns of the metrics.
-    pub fn metrics(&self) -> Result<Frame, TableError> {
-        let mut rows = Vec::new();
-        for run in self.runs.rows() {
-            let Some(Cell::Text(folder)) = run.get("folder") else { continue };
-            let path = self.root.join(folder);
-            let parquet = path.join("metrics.parquet");
-            let steps = if parquet.exists() {
-                crate::read_parquet(&parquet)?
-            } else {
-                crate::read(&path.join("metrics.jsonl"))?
-            };
-            for step in steps {
-                let mut row = Row::new();
-                for name in ["name", "key", "folder"] {
-                    row.insert(name.to_owned(), run.get(name).cloned().unwrap_or(Cell::Null));
-                }
-                row.insert("step".to_owned(), Cell::Number(step.step as f64));
-                let cells = step.values().map(|(n, x)| (n.to_owned(), Cell::Number(x)));
-                row.extend(cells);
-                rows.push(row);
+        let mut marks = vec![false; self.runs.len()];
+        for column in ["name", "sweep"] {
+            let texts = self.runs.texts(column).unwrap_or_default();
+            for (mark, text) in marks.iter_mut().zip(texts) {
+                *mark |= text == node;
             }
         }
-        Frame::from_rows(&rows)
+        self.runs.marked(&marks)
+    }
+
+    /// One row per step of every run: `name`, `key`, `folder`, `step`, then those columns of the metrics that are `wanted`.
+    pub fn metrics(&self, wanted: &dyn Fn(&str) -> bool) -> Result<Frame, TableError> {
+        let texts = |column: &str| self.runs.texts(column).unwrap_or_default();
+        let mut parts = Vec::new();
+        for ((name, key), folder) in texts("name").iter().zip(texts("key")).zip(texts("folder")) {
+            let names =
+                [("name", name.as_str()), ("key", key.as_str()), ("folder", folder.as_str())];
+            parts.push(steps::steps(&self.root.join(&folder), &names, wanted)?);
+        }
+        steps::below(parts)
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use cs336_compiler::row::interp::Cell;
+
 use super::*;
 
 fn write(root: &Path, folder: &str, name: &str, valid_loss: Option<f64>) {
@@ -87,7 +89,21 @@ fn metrics_are_one_table() {
     let root = tempfile::tempdir().expect("a temporary folder");
     write(root.path(), "a-1", "a", Some(2.0));
     write(root.path(), "b-1", "b", None);
-    let metrics = Ledger::open(root.path()).expect("read").metrics().expect("read");
+    let metrics = Ledger::open(root.path()).expect("read").metrics(&|_| true).expect("read");
     assert_eq!(metrics.texts("name"), Some(vec!["a".to_owned(), "b".to_owned()]));
     assert_eq!(metrics.numbers("loss"), Some(vec![4.0, 4.0]));
+    // A finished run has its steps as Parquet, and may have measures that others do not have.
+    let mut row = crate::Row::new(7);
+    row.set("measure:x", 0.5);
+    crate::write_parquet(&[row], &root.path().join("a-1/metrics.parquet")).expect("written");
+    let ledger = Ledger::open(root.path()).expect("read");
+    let metrics = ledger.metrics(&|_| true).expect("read");
+    assert_eq!(metrics.numbers("step"), Some(vec![7.0, 1.0]));
+    let measures = metrics.numbers("measure:x").expect("a column");
+    assert!(measures[0] == 0.5 && measures[1].is_nan());
+    let few = ledger.metrics(&|name| name == "loss").expect("read");
+    assert_eq!(
+        few.columns().into_keys().collect::<Vec<_>>(),
+        ["name", "key", "folder", "step", "loss"]
+    );
 }
