@@ -115,7 +115,6 @@ fn answer_sql(ledger: &Ledger, sql: &str) -> Result<Frame, LabError> {
     let runs = ledger.runs();
     // Steps of all runs are many: they are read only for a question that names them, and only the columns that it names.
     let bare = sql.to_lowercase().replace("count(*)", "");
-    let bare = sql.to_lowercase().replace("count(*)", "");
     let words: BTreeSet<&str> = bare
         .split(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '.' | ':' | '*')))
         .collect();
