@@ -3,6 +3,7 @@
 use indexmap::IndexMap;
 
 use super::check;
+use crate::check::apply::Given;
 use crate::graph::interp::{Tensor, interpret};
 use crate::graph::{DType, Name, Role, Runtime};
 use crate::plan::{Place, interp::execute};
@@ -98,4 +99,28 @@ fn the_plan_of_a_llama_step_means_its_graph() {
 fn the_plan_of_a_gpt2_step_means_its_graph() {
     agrees("other", 4);
     agrees("other", 1);
+}
+
+/// Gradients are stored beside their tensors, so their axes stand in the same order, whatever the derivative made.
+#[test]
+fn a_gradient_has_the_axes_of_its_tensor_in_their_order() {
+    let text = "layer Mix[d, e] {\n  weight w[d, e]\n  forward(x: [seq, d]) -> [seq, e] = dot[d](w, x)\n}\n";
+    let world = Texts { files: vec![("a.cs336".into(), text.into())] };
+    let mut checked = check(&world, "a.cs336", &[]);
+    let given = |name: &str, shape: &[usize]| Given {
+        name: name.into(),
+        shape: shape.to_vec(),
+        integer: false,
+    };
+    let made =
+        checked.apply_program("Mix", &[given("x", &[5, 3])], &[given("w", &[3, 4])], &[], true);
+    let graph = made.unwrap_or_else(|p| panic!("{:?}", p.sorted())).graph;
+    let mut seen = 0;
+    for output in &graph.outputs {
+        let Some(name) = output.name.as_str().strip_prefix("grad:") else { continue };
+        let input = graph.inputs.iter().find(|i| i.name.as_str() == name).expect("it has one");
+        assert_eq!(graph.ty(output.node).axes, input.ty.axes, "{name}");
+        seen += 1;
+    }
+    assert_eq!(seen, 2);
 }

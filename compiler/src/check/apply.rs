@@ -369,7 +369,10 @@ impl Eval<'_> {
         let remat = crate::graph::grad::Remat::None;
         match differentiate(self.t().b(), total, &nodes, remat) {
             Ok(grads) => {
-                for (name, g) in wrt.keys().zip(grads) {
+                for ((name, x), g) in wrt.iter().zip(grads) {
+                    // A gradient is read beside its tensor: the order of its axes is the same.
+                    let ty = self.t().b().ty(*x).clone();
+                    let g = conform(self.t().b(), g, &Type::new(DType::F32, ty.axes));
                     self.t().b().output(format!("grad:{name}"), g, None);
                 }
                 Some(())

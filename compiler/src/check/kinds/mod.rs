@@ -10,6 +10,7 @@ mod fit;
 mod law;
 mod meaning;
 mod plain;
+mod prompt;
 pub mod schema;
 mod sweep;
 mod train;

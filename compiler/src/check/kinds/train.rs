@@ -9,7 +9,7 @@ use super::super::modules::MAIN;
 use super::super::stages;
 use super::super::units;
 use super::super::value::{NodeValue, Record, Stream, Value};
-use super::{causal, facts, schema};
+use super::{causal, facts, prompt, schema};
 use crate::graph::grad::Remat;
 use crate::graph::{DType, Graph};
 use crate::pipeline::compile;
@@ -502,7 +502,10 @@ fn execution(eval: &mut Eval<'_>, n: &NodeValue, train: &Rc<Stream>) -> Option<E
         Some(r) => {
             let span = at(n, "sample");
             let prompt = match r.get("prompt") {
-                Some(Value::Text(t)) => t.to_string(),
+                Some(Value::Text(t)) => {
+                    let place = r.fields.get("prompt").and_then(|(_, s)| *s).unwrap_or(span);
+                    prompt::filled(eval, &n.scope.clone(), t, place)?
+                }
                 None => String::new(),
                 Some(other) => {
                     let text = format!("`prompt` must be text, this is {}", describe(other));
