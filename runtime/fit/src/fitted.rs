@@ -25,8 +25,10 @@ pub struct Fitted {
     pub rows: usize,
     /// How many starts.
     pub starts: usize,
-    /// The share of them that ended at the least value (within 1 part in 1,000).
+    /// The share of them that ended at the least value (within 1 %; the best is polished).
     pub agree: f64,
+    /// How often the objective was computed, over all starts.
+    pub evaluations: usize,
     /// Correlations of the constants' coordinates, row after row; empty where the curvature has no inverse.
     pub correlation: Vec<Vec<f64>>,
     /// The condition number of J'J with columns of length one: how near the constants are to mattering only together.
@@ -166,6 +168,8 @@ pub(crate) struct Curvature {
     /// The variance that one row has per unit of curvature: s² for squares; for other penalties that of an M-estimator, Σ ψ² / (n - k) over
     /// the square of the mean of ψ' (Huber 1981, section 7.6).
     pub(crate) variance: Option<f64>,
+    /// The mean of ψ'.
+    pub(crate) mean_slope: f64,
 }
 
 pub(crate) fn curvature(o: &Objective, x: &[f64]) -> Curvature {
@@ -202,7 +206,7 @@ pub(crate) fn curvature(o: &Objective, x: &[f64]) -> Curvature {
     } else {
         f64::INFINITY
     };
-    Curvature { jtj, condition, idle, variance }
+    Curvature { jtj, condition, idle, variance, mean_slope: mean }
 }
 
 /// What an end says.
@@ -211,8 +215,7 @@ pub(crate) fn describe(
     o: &Objective,
     rows: &Columns,
     end: &End,
-    starts: usize,
-    agree: f64,
+    (starts, agree, evaluations): (usize, f64, usize),
 ) -> Fitted {
     let k = o.dim();
     let constants = o.constants(&end.x);
@@ -275,6 +278,7 @@ pub(crate) fn describe(
         rows: rows.len(),
         starts,
         agree,
+        evaluations,
         correlation,
         condition: c.condition,
         residuals,
