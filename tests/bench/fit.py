@@ -24,7 +24,7 @@ DELTA = 1e-3
 
 
 def points(path):
-    table = np.genfromtxt(path, delimiter=",", skip_header=1, usecols=(3, 4, 6))
+    table = np.loadtxt(path, delimiter=",", skiprows=1, usecols=(3, 4, 6), comments=None)
     keep = table[:, 2] < np.sort(table[:, 2])[-5]
     n, c, loss = table[keep].T
     return np.log(n), np.log(c / (6 * n)), np.log(loss)
