@@ -52,6 +52,8 @@ pub struct Eval<'w> {
     pub counts: IndexMap<(String, usize), super::kinds::Facts>,
     /// Expressions evaluated so far, and more for each item of a list that is made: see [`MAX_STEPS`].
     pub steps: u64,
+    /// What the program asks of fits, by the fit's name.
+    pub asks: IndexMap<String, Vec<super::hir::FitAsk>>,
     /// Overrides of `--set`: path and value, applied to nodes and knobs of the main file.
     pub sets: Vec<(Vec<String>, Expr)>,
 }
@@ -676,6 +678,15 @@ impl Eval<'_> {
     }
 
     fn call_expr(&mut self, scope: &Scope, callee: &Expr, args: &[ast::Arg], span: Span) -> Value {
+        // `chinchilla.optimum(C)`: a question to a fitted law.
+        if let ExprKind::Member { base, name } = &*callee.kind
+            && matches!(name.name.as_str(), "optimum" | "predict")
+            && let ExprKind::Name(_) = &*base.kind
+            && let Value::Node(n) = self.expr(scope, base)
+            && n.kind == "fit"
+        {
+            return super::kinds::ask(self, scope, &n, name, args, span);
+        }
         // `.repetition(ngram = 10)`: a text function of the row at hand.
         let f = self.expr(scope, callee);
         self.call(scope, f, None, args, span)

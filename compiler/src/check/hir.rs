@@ -230,6 +230,21 @@ pub struct FitSpec {
     pub seed: u64,
     /// Rows for which this is true are left out of the fit and predicted: held-out compute.
     pub held_out: Option<Formula>,
+    /// What the program asks of the fitted law: its values are facts of the fit.
+    pub asks: Vec<FitAsk>,
+}
+
+/// `chinchilla.optimum(..)`, `chinchilla.predict(..)`: what a program asks of a fitted law.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FitAsk {
+    /// Its name among the facts: `optimum(1e18)`. The sizes are `optimum(1e18).params` and so on.
+    pub key: String,
+    /// Made smallest, over `params`, `tokens`, `loss`; `None`: the law's value at the sizes that are given.
+    pub goal: Option<Formula>,
+    /// Each must be at most zero.
+    pub limits: Vec<Formula>,
+    /// Values of columns.
+    pub given: IndexMap<String, f64>,
 }
 
 /// All checked nodes by name, in the order of the file.

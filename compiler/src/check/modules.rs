@@ -55,6 +55,7 @@ impl<'w> Eval<'w> {
             specs: Vec::new(),
             counts: IndexMap::new(),
             steps: 0,
+            asks: IndexMap::new(),
             sets: Vec::new(),
         }
     }

@@ -55,6 +55,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let fitted = pool.install(|| fit(spec, &columns))?;
     let seconds = began.elapsed().as_secs_f64();
     let spread = fitted.coefficient("alpha").and_then(|c| c.spread).unwrap_or(0.0);
-    println!("{seconds:.4} {:.16e} {:.4} {spread:.5}", fitted.objective, fitted.agree);
+    println!(
+        "{seconds:.4} {:.16e} {:.4} {spread:.5} {}",
+        fitted.objective, fitted.agree, fitted.evaluations
+    );
     Ok(())
 }

@@ -25,8 +25,10 @@ pub struct Fitted {
     pub rows: usize,
     /// How many starts.
     pub starts: usize,
-    /// The share of them that ended at the least value (within 1 part in 1,000).
+    /// The share of them that ended at the least value (within 1 %; the best is polished).
     pub agree: f64,
+    /// How often the objective was computed, over all starts.
+    pub evaluations: usize,
     /// Correlations of the constants' coordinates, row after row; empty where the curvature has no inverse.
     pub correlation: Vec<Vec<f64>>,
     /// The condition number of J'J with columns of length one: how near the constants are to mattering only together.
@@ -102,10 +104,20 @@ pub struct Estimate {
 
 impl Estimate {
     /// From the best value and those of the resamplings; what is not finite does not count.
-    pub fn of(value: f64, draws: &[f64]) -> Self {
+    ///
+    /// Resamplings of few rows vary too little: the fitted law follows its own noise. The shares that are cut off at both ends are made
+    /// smaller accordingly (the expanded percentile interval of Hesterberg 2015, section 5.3, with as many constants as there are).
+    pub fn of(value: f64, draws: &[f64], fitted: &Fitted) -> Self {
         let mut sorted: Vec<f64> = draws.iter().copied().filter(|v| v.is_finite()).collect();
         sorted.sort_by(f64::total_cmp);
-        Self { value, ci80: middle(&sorted, 0.8), ci95: middle(&sorted, 0.95) }
+        let middle = |normal: f64| {
+            let tail = expanded(normal, fitted.rows as f64, fitted.coefficients.len() as f64);
+            (sorted.len() >= 2).then(|| Interval {
+                low: quantile(&sorted, tail),
+                high: quantile(&sorted, 1.0 - tail),
+            })
+        };
+        Self { value, ci80: middle(1.281_551_565_544_6), ci95: middle(1.959_963_984_540_054) }
     }
 }
 
@@ -122,25 +134,28 @@ impl Fitted {
 
     /// Fills in what resamplings say of the constants.
     pub(crate) fn intervals(&mut self) {
-        for (i, c) in self.coefficients.iter_mut().enumerate() {
+        for i in 0..self.coefficients.len() {
             let values: Vec<f64> = self.draws.iter().map(|d| d[i]).collect();
-            let e = Estimate::of(c.value, &values);
+            let e = Estimate::of(self.coefficients[i].value, &values, self);
+            let c = &mut self.coefficients[i];
             (c.ci80, c.ci95, c.spread) = (e.ci80, e.ci95, deviation(&values));
         }
     }
 }
 
-/// The share of sorted numbers around their middle.
-pub(crate) fn middle(sorted: &[f64], share: f64) -> Option<Interval> {
-    if sorted.len() < 2 {
-        return None;
-    }
-    let tail = 0.5 * (1.0 - share);
-    Some(Interval { low: quantile(sorted, tail), high: quantile(sorted, 1.0 - tail) })
+/// The share beyond `sqrt(n / (n - k)) t`, where t is Student's quantile for n - k that belongs to the normal quantile z (its expansion in 1 / (n - k):
+/// Abramowitz and Stegun, 26.7.5).
+fn expanded(z: f64, n: f64, k: f64) -> f64 {
+    let free = (n - k).max(1.0);
+    let t = z
+        + (z.powi(3) + z) / (4.0 * free)
+        + (5.0 * z.powi(5) + 16.0 * z.powi(3) + 3.0 * z) / (96.0 * free * free);
+    let x = (n / free).sqrt() * t;
+    0.5 * (1.0 - cs336_compiler::scalar::erf(x * std::f64::consts::FRAC_1_SQRT_2))
 }
 
 /// Between neighbours in a straight line, as numpy does.
-pub(crate) fn quantile(sorted: &[f64], q: f64) -> f64 {
+fn quantile(sorted: &[f64], q: f64) -> f64 {
     let at = q * (sorted.len() - 1) as f64;
     let below = at.floor() as usize;
     let above = (below + 1).min(sorted.len() - 1);
@@ -166,6 +181,8 @@ pub(crate) struct Curvature {
     /// The variance that one row has per unit of curvature: s² for squares; for other penalties that of an M-estimator, Σ ψ² / (n - k) over
     /// the square of the mean of ψ' (Huber 1981, section 7.6).
     pub(crate) variance: Option<f64>,
+    /// The mean of ψ'.
+    pub(crate) mean_slope: f64,
 }
 
 pub(crate) fn curvature(o: &Objective, x: &[f64]) -> Curvature {
@@ -202,7 +219,7 @@ pub(crate) fn curvature(o: &Objective, x: &[f64]) -> Curvature {
     } else {
         f64::INFINITY
     };
-    Curvature { jtj, condition, idle, variance }
+    Curvature { jtj, condition, idle, variance, mean_slope: mean }
 }
 
 /// What an end says.
@@ -211,8 +228,7 @@ pub(crate) fn describe(
     o: &Objective,
     rows: &Columns,
     end: &End,
-    starts: usize,
-    agree: f64,
+    (starts, agree, evaluations): (usize, f64, usize),
 ) -> Fitted {
     let k = o.dim();
     let constants = o.constants(&end.x);
@@ -275,6 +291,7 @@ pub(crate) fn describe(
         rows: rows.len(),
         starts,
         agree,
+        evaluations,
         correlation,
         condition: c.condition,
         residuals,

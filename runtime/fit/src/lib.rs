@@ -7,6 +7,7 @@
 //! [`fit`](fit()) finds the constants of a law, [`Fitted`] is what is known of
 //! them, [`predict`] and [`optimum`] say what follows at sizes that were not run.
 
+pub mod approaches;
 pub mod bootstrap;
 mod columns;
 mod errors;
@@ -30,22 +31,32 @@ pub use random::Random;
 use cs336_compiler::check::hir::FitSpec;
 use rayon::prelude::*;
 
+/// With more starts than this each is searched less closely; the best is polished either way.
+const FEW: usize = 500;
+
 /// Finds the constants of a law. `columns` are those of the rows after the stages of `spec.rows`.
 pub fn fit(spec: &FitSpec, columns: &Columns) -> Result<Fitted, FitProblem> {
     let (inside, outside) = columns::split(columns, spec.held_out.as_ref())?;
     judge::before(spec, &inside)?;
     let objective = objective::Objective::new(spec, &inside)?;
     let points = starts::points(spec, &objective, &inside)?;
+    let stop = if points.len() > FEW { solve::Stop::SEARCH } else { solve::Stop::CAREFUL };
     let ends: Vec<solve::End> =
-        points.par_iter().map(|x| solve::minimise(&objective, x, &solve::Stop::SEARCH)).collect();
+        points.par_iter().map(|x| solve::minimise(&objective, x, &stop)).collect();
     let best = ends.iter().map(|e| e.value).fold(f64::INFINITY, f64::min);
     let Some(at) = ends.iter().position(|e| e.value == best && best.is_finite()) else {
         return Err(FitProblem::NoStart { starts: points.len() });
     };
     let polished = solve::polish(&objective, &ends[at]);
-    let agree = ends.iter().filter(|e| e.value <= polished.value * (1.0 + 1e-3) + 1e-12).count();
+    let agree = ends.iter().filter(|e| e.value <= polished.value * 1.01 + 1e-12).count();
     let share = agree as f64 / ends.len().max(1) as f64;
-    let mut fitted = fitted::describe(spec, &objective, &inside, &polished, ends.len(), share);
+    let mut fitted = fitted::describe(
+        spec,
+        &objective,
+        &inside,
+        &polished,
+        (ends.len(), share, ends.iter().map(|e| e.evaluations).sum()),
+    );
     judge::after(spec, &objective, &points[at], &polished, &fitted)?;
     fitted.draws = bootstrap::draws(spec, &objective, &inside, &polished);
     fitted.intervals();

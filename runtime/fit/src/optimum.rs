@@ -97,7 +97,7 @@ pub fn optimum(fitted: &Fitted, ask: &Ask) -> Result<Optimum, FitProblem> {
         })
         .collect();
     let of = |f: &dyn Fn(&[f64; 4]) -> f64| {
-        Estimate::of(f(&best), &draws.iter().map(f).collect::<Vec<f64>>())
+        Estimate::of(f(&best), &draws.iter().map(f).collect::<Vec<f64>>(), fitted)
     };
     Ok(Optimum {
         params: of(&|o| o[0]),
@@ -132,6 +132,8 @@ struct Search {
     loss: Sloped,
     goal: Sloped,
     limits: Vec<Sloped>,
+    /// A limit reads the loss.
+    loss_limited: bool,
 }
 
 impl Sloped {
@@ -206,7 +208,9 @@ impl Search {
             Ok(Sloped::new(&f.expr, args))
         };
         let limits: Result<Vec<Sloped>, FitProblem> = ask.limits.iter().map(&written).collect();
-        Ok(Self { loss, goal: written(&ask.goal)?, limits: limits? })
+        let limits = limits?;
+        let loss_limited = limits.iter().flat_map(|l| &l.args).any(|a| matches!(a, Source::Loss));
+        Ok(Self { loss, goal: written(&ask.goal)?, limits, loss_limited })
     }
 
     fn loss(&self, x: [f64; 2]) -> f64 {
@@ -215,7 +219,7 @@ impl Search {
 
     /// The largest of the limits, and which.
     fn limit(&self, x: [f64; 2]) -> (f64, usize) {
-        let loss = self.loss(x);
+        let loss = if self.loss_limited { self.loss(x) } else { f64::NAN };
         let mut worst = (f64::NEG_INFINITY, 0);
         for (i, l) in self.limits.iter().enumerate() {
             let v = l.value(x, loss);

@@ -42,5 +42,5 @@ pub fn predict(fitted: &Fitted, at: &IndexMap<String, f64>) -> Result<Estimate, 
         }
     }
     let draws: Vec<f64> = fitted.draws.iter().map(|c| value(law, c, &columns)).collect();
-    Ok(Estimate::of(value(law, &fitted.constants(), &columns), &draws))
+    Ok(Estimate::of(value(law, &fitted.constants(), &columns), &draws, fitted))
 }

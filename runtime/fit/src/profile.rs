@@ -23,25 +23,19 @@ pub fn interval(
     let best = o.coordinates(&fitted.constants());
     let c = curvature(&o, &best);
     let Some(variance) = c.variance else { return Ok(None) };
+    if spec.penalty.shape == cs336_compiler::law::Shape::Absolute {
+        return Ok(None);
+    }
     // The objective of an M-estimator is in units of its mean slope.
-    let mean_slope = match spec.penalty.shape {
-        cs336_compiler::law::Shape::Squared => 1.0,
-        cs336_compiler::law::Shape::Huber { delta } => {
-            let values = o.values(&best);
-            let inside =
-                values.iter().zip(o.measured()).filter(|(v, y)| (v[0] - *y).abs() <= delta).count();
-            inside as f64 / values.len().max(1) as f64
-        }
-        cs336_compiler::law::Shape::Absolute => return Ok(None),
-    };
-    let allowed = 0.5 * CHI2 * variance * mean_slope / o.scale;
+    let allowed = 0.5 * CHI2 * variance * c.mean_slope / o.scale;
     let (low, high) = o.bounds[constant];
     let floor = minimise(&o, &best, &Stop::TIGHT).value;
     let mut end = |limit: f64| {
         let mut from = best.clone();
         let mut rise = |o: &mut Objective, x: f64| {
             o.bounds[constant] = (x, x);
-            let end = minimise(o, &from, &Stop { change: 1e-11, gradient: 1e-10, steps: 500 });
+            let end =
+                minimise(o, &from, &Stop { change: 1e-11, times: 2, gradient: 1e-10, steps: 500 });
             let rise = end.value - floor;
             // The next place lies nearer: it goes on from the last one that was near enough.
             if rise <= allowed {

@@ -28,8 +28,10 @@ pub(crate) struct End {
 /// When a search has arrived.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Stop {
-    /// The objective fell by less than this share of itself, twice in turn.
+    /// The objective fell by less than this share of itself,
     pub(crate) change: f64,
+    /// so many times in turn.
+    pub(crate) times: usize,
     /// The largest entry of the gradient, where it can still fall.
     pub(crate) gradient: f64,
     /// Steps at most.
@@ -37,23 +39,26 @@ pub(crate) struct Stop {
 }
 
 impl Stop {
-    /// For one of many starts.
-    pub(crate) const SEARCH: Self = Self { change: 1e-9, gradient: 1e-9, steps: 500 };
+    /// For one of thousands of starts: what is a step of 1e-6 from the least value is polished afterwards.
+    pub(crate) const SEARCH: Self = Self { change: 2e-6, times: 1, gradient: 1e-6, steps: 500 };
+    /// For one of few starts.
+    pub(crate) const CAREFUL: Self = Self { change: 1e-9, times: 2, gradient: 1e-9, steps: 500 };
     /// For the last digits.
-    pub(crate) const TIGHT: Self = Self { change: 1e-15, gradient: 1e-13, steps: 2000 };
+    pub(crate) const TIGHT: Self = Self { change: 1e-15, times: 2, gradient: 1e-13, steps: 2000 };
 }
 
 /// Searches from a place.
 pub(crate) fn minimise(o: &Objective, start: &[f64], stop: &Stop) -> End {
-    minimise_on(o, None, start, stop, &mut Work::default())
+    minimise_on(o, None, start, stop, None, &mut Work::default())
 }
 
-/// The same on a resample.
+/// The same on a resample, with what is known of the inverse curvature.
 pub(crate) fn minimise_on(
     o: &Objective,
     on: Option<&Resample>,
     start: &[f64],
     stop: &Stop,
+    inverse: Option<&[f64]>,
     work: &mut Work,
 ) -> End {
     let n = o.dim();
@@ -70,6 +75,10 @@ pub(crate) fn minimise_on(
         return End { x, value: f64::INFINITY, gradient: g, evaluations };
     }
     let mut h = Inverse::new(n);
+    if let Some(known) = inverse {
+        h.h.copy_from_slice(known);
+        h.fresh = false;
+    }
     let (mut trial, mut slope) = (vec![0.0; n], vec![0.0; n]);
     let mut d = vec![0.0; n];
     let mut small = 0;
@@ -113,7 +122,8 @@ pub(crate) fn minimise_on(
             } else {
                 accepted = true;
                 let clipped = (0..n).any(|i| trial[i] != x[i] + step * d[i]);
-                if onward < 0.9 * down && !clipped && high.is_infinite() && step * length < 8.0 {
+                let on = h.fresh && step * length < 8.0;
+                if onward < 0.9 * down && !clipped && high.is_infinite() && on {
                     low = step;
                 } else if onward < 0.9 * down && !clipped && high.is_finite() {
                     low = step;
@@ -150,7 +160,7 @@ pub(crate) fn minimise_on(
         g.copy_from_slice(&slope);
         f = value;
         small = if fell <= stop.change * f.abs().max(1e-30) { small + 1 } else { 0 };
-        if small >= 2 || f == 0.0 {
+        if small >= stop.times || f == 0.0 {
             break;
         }
     }

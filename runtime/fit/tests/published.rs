@@ -6,8 +6,12 @@ use std::path::PathBuf;
 use cs336_compiler::check::hir::{FitSpec, Spec};
 use cs336_compiler::front;
 use cs336_compiler::world::Texts;
-use cs336_fit::{Columns, FitProblem, Fitted, bootstrap, fit, optimum, predict, profile};
+use cs336_fit::approaches::Run;
+use cs336_fit::{
+    Columns, FitProblem, Fitted, Random, approaches, bootstrap, fit, optimum, predict, profile,
+};
 use indexmap::IndexMap;
+use rayon::prelude::*;
 
 const CHINCHILLA: &str = ".loss ~ E + A / .params^alpha + B / .tokens^beta";
 /// Wide enough for the published starts.
@@ -267,6 +271,7 @@ fn fitted_of(spec: &FitSpec, constants: &[f64]) -> Fitted {
         rows: 0,
         starts: 0,
         agree: 1.0,
+        evaluations: 0,
         correlation: Vec::new(),
         condition: 1.0,
         residuals: Vec::new(),
@@ -479,4 +484,93 @@ fn spec_product() -> FitSpec {
     spec(
         "  law = .loss ~ E + A * k / .params^alpha\n  free = { E = 0.1..5, A = 1..1e4, k = 0.1..10, alpha = 0.05..1 }",
     )
+}
+
+/// The three rules on the course's table, whose truth is a = 0.36 / 0.70: the lowest run is bound to the grid, the parabola only to its shape.
+#[test]
+fn approaches_on_the_course_table() {
+    let Some(t) = isoflops() else { return };
+    let runs: Vec<Run> = (0..t.len())
+        .map(|r| Run {
+            params: t.values["params"][r],
+            flops: t.values["flops"][r],
+            loss: t.values["loss"][r],
+        })
+        .collect();
+    let lowest = approaches::lowest(&runs);
+    assert_eq!(lowest.len(), 9);
+    let p = approaches::power(&lowest).expect("nine points");
+    near("lowest, a", p.a, 0.468_683, 1e-5);
+    near("lowest, k", p.k, 1.163_41, 1e-4);
+    near("lowest, error", p.error.expect("nine points"), 0.026, 0.05);
+    let parabola = approaches::parabola(&runs, None);
+    let p = approaches::power(&parabola).expect("nine points");
+    near("parabola, a", p.a, 0.514_579, 1e-5);
+    near("parabola, k", p.k, 0.133_169, 1e-4);
+    let p = approaches::power(&approaches::parabola(&runs, Some(5))).expect("nine points");
+    near("parabola through five, a", p.a, 0.514_275, 1e-5);
+}
+
+/// Curves of a known law, `loss = 2 + 400 / N^0.34 + 2000 / (C / 6N)^0.37`: the envelope finds a near beta / (alpha + beta).
+#[test]
+fn envelope_of_known_curves() {
+    let curve = |n: f64| -> Vec<Run> {
+        (0..200)
+            .map(|i| {
+                let flops = 10f64.powf(16.0 + 6.0 * f64::from(i) / 199.0);
+                let loss = 2.0 + 400.0 / n.powf(0.34) + 2000.0 / (flops / (6.0 * n)).powf(0.37);
+                Run { params: n, flops, loss }
+            })
+            .collect()
+    };
+    let curves: Vec<Vec<Run>> =
+        (0..60).map(|i| curve(10f64.powf(6.0 + 4.0 * f64::from(i) / 59.0))).collect();
+    let best = approaches::envelope(&curves, 1500);
+    assert_eq!(best.len(), 1500);
+    let inner: Vec<_> = best.into_iter().filter(|b| b.flops > 3e16 && b.flops < 3e21).collect();
+    let p = approaches::power(&inner).expect("many points");
+    near("a", p.a, 0.37 / 0.71, 0.02);
+}
+
+/// 400 studies of 36 runs (6 budgets, 6 sizes around each optimum, losses with noise of 1 %): how often the 80 % interval of the optimum
+/// at ten times the largest budget holds the truth.
+#[test]
+fn intervals_cover_the_truth() {
+    let (e, a, b, alpha, beta) = (1.8, 480.0, 2100.0, 0.35, 0.37);
+    let g: f64 = (alpha * a / (beta * b) as f64).powf(1.0 / (alpha + beta));
+    let best = |c: f64| g * (c / 6.0).powf(beta / (alpha + beta));
+    let budgets: Vec<f64> = (0..6).map(|i| 1e17 * 10f64.powf(0.5 * f64::from(i))).collect();
+    let target = 10.0 * budgets[5];
+    let spec = spec(
+        "  law = .loss ~ E + A / .params^alpha + B / .tokens^beta
+  free = { E = 0.1..5, A = 1..1e8, B = 1..1e8, alpha = 0.05..1.5, beta = 0.05..1.5 }
+  error = squared(on = log)
+  starts = 8
+  bootstrap = 100",
+    );
+    let covered: usize = (0..400u64)
+        .into_par_iter()
+        .map(|study| {
+            let mut random = Random::new(study, 0);
+            let mut rows = Vec::new();
+            for c in &budgets {
+                for j in 0..6 {
+                    let n = best(*c) * 10f64.powf(-0.75 + 0.3 * f64::from(j));
+                    let d = c / (6.0 * n);
+                    let loss =
+                        (e + a / n.powf(alpha) + b / d.powf(beta)) * (0.01 * random.normal()).exp();
+                    rows.push((rows.len().to_string(), [n, d, loss]));
+                }
+            }
+            let f = match fit(&spec, &table(rows)) {
+                Ok(f) => f,
+                Err(p) => panic!("study {study}: {p}"),
+            };
+            let o = optimum::optimum(&f, &optimum::Ask::compute(target)).expect("there is one");
+            let i = o.params.ci80.expect("resampled");
+            usize::from(i.low <= best(target) && best(target) <= i.high)
+        })
+        .sum();
+    let share = covered as f64 / 400.0;
+    assert!((0.74..=0.86).contains(&share), "{share}");
 }

@@ -132,6 +132,14 @@ pub enum LabError {
     /// Metrics tables.
     #[error(transparent)]
     Table(#[from] TableError),
+    /// E087x: a law that its rows do not determine.
+    #[error("the fit `{node}`: {why}")]
+    Fit {
+        /// The fit.
+        node: String,
+        /// What is wrong, with rows and columns.
+        why: cs336_fit::FitProblem,
+    },
 }
 
 /// How a command ends.
@@ -169,6 +177,7 @@ impl LabError {
             Self::Device(error) => error.code(),
             Self::Waits { .. } => "E0859",
             Self::NoRun { .. } => "E0861",
+            Self::Fit { why, .. } => why.code(),
             Self::Table(error) => match error {
                 TableError::Read { .. } => "E0610",
                 TableError::Write { .. } => "E0607",
@@ -183,6 +192,7 @@ impl LabError {
     pub fn help(&self) -> String {
         match self {
             Self::Data(error) => error.help(),
+            Self::Fit { why, .. } => why.help(),
             Self::Program(_) => "mend the program first".to_owned(),
             Self::NotBuilt { .. } => {
                 "`check` and `plan` work; other nodes of the file can be run by name".to_owned()
@@ -259,6 +269,7 @@ impl LabError {
             | Self::Tensor(_)
             | Self::Device(_)
             | Self::Waits { .. }
+            | Self::Fit { .. }
             | Self::Table(_) => Exit::Failed,
         }
     }

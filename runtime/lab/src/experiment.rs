@@ -14,20 +14,19 @@ use cs336_compiler::front::{Checked, check};
 use cs336_compiler::world::World;
 use cs336_data::{Batches, Windows};
 use cs336_device::Cpu;
+use cs336_table::Ledger;
 use serde_json::{Value, json};
 
 use crate::data::{Encoded, Room, name_of};
 use crate::error::LabError;
 use crate::facts::Facts;
+use crate::fits;
 use crate::host::Host;
 use crate::key::{KeyInputs, NUMERICS_VERSION};
 use crate::machine::PlanMachine;
 use crate::progress::{Note, Watcher};
 use crate::rundir::{self, Manifest, RunDir, SCHEMA_VERSION, Status};
 use crate::train::{Around, Outcome, Task, train};
-
-/// Which part of the project runs fits.
-const FITS: &str = "part 2, sweeps and laws";
 
 /// A program on disk with what is known about its data.
 #[derive(Clone, Copy)]
@@ -141,7 +140,8 @@ pub fn standings(
             Spec::Data(_) | Spec::Rows(_) | Spec::Tokenizer(_) | Spec::Model => Standing::Ready,
             Spec::After { node } => Standing::After { node: node.clone() },
             Spec::NotBuilt { part } => Standing::NotBuilt { part: part.clone() },
-            Spec::Fit(_) => Standing::NotBuilt { part: FITS.to_owned() },
+            // Fitted anew in a moment, since runs may have come.
+            Spec::Fit(_) => Standing::Ready,
             Spec::Train(_) => {
                 let mut best = Standing::Missing;
                 for (path, manifest) in &runs {
@@ -206,10 +206,21 @@ pub fn run(
         match &node.spec {
             Spec::Model | Spec::Rows(_) => {}
             Spec::After { .. } => {}
-            Spec::Fit(_) => {
-                let what = format!("the fit `{name}`");
-                report.refused.push(LabError::NotBuilt { what, part: FITS.to_owned() });
-                without.push(name.clone());
+            Spec::Fit(spec) => {
+                watcher.note(&Note::Preparing { what: format!("fit `{name}`") });
+                let ledger = Ledger::open(&settings.root)?;
+                match fits::fit(&name, spec, &ledger, &checked.nodes) {
+                    Ok(answered) => {
+                        fits::save(&settings.root, &name, &answered.fitted)?;
+                        for (field, value) in &answered.facts {
+                            learn(&name, field, *value, &[&name], &checked.nodes);
+                        }
+                    }
+                    Err(error) => {
+                        report.refused.push(error);
+                        without.push(name.clone());
+                    }
+                }
             }
             Spec::NotBuilt { part } => {
                 let what = format!("the {} `{name}`", node.kind);

@@ -14,6 +14,7 @@ pub mod eval;
 pub mod experiment;
 pub mod facts;
 mod files;
+pub mod fits;
 pub mod host;
 pub mod key;
 pub mod ledger;

@@ -206,6 +206,11 @@ pub(super) fn member(eval: &mut Eval<'_>, n: &Rc<NodeValue>, name: &ast::Ident) 
                 known.extend(super::fit::constants(eval, n));
             }
             if known.iter().any(|k| k == field) {
+                if kind == "fit"
+                    && let Some(value) = eval.world.fact(&n.name, field)
+                {
+                    return quantity(value, Unit::none());
+                }
                 return later(field);
             }
             let mut names: Vec<String> = n.fields.fields.keys().cloned().collect();

@@ -219,6 +219,7 @@ pub(super) fn spec(eval: &mut Eval<'_>, n: &NodeValue) -> Option<FitSpec> {
         weight: over_rows(eval, n.fields.get("weight"))?,
         held_out: over_rows(eval, n.fields.get("held_out"))?,
         starts,
+        asks: Vec::new(),
         bootstrap: count("bootstrap"),
         seed: count("seed"),
         law,

@@ -3,6 +3,7 @@
 //! [`schema`] lists for every kind its fields with their types, and the part of the project that runs it; [`fields`] judges a node by
 //! it. A field that no row names is a problem with a suggestion; a missing required field is one too.
 
+mod ask;
 mod causal;
 mod facts;
 mod fields;
@@ -28,6 +29,7 @@ use crate::problem::Problem;
 use crate::source::Span;
 use crate::syntax::ast::{self, ExprKind, ItemKind, NodeName};
 
+pub use ask::ask;
 pub use causal::writes_in_order;
 pub use facts::Facts;
 pub use fields::{changed, fields, has_field};
@@ -88,6 +90,12 @@ pub fn check_nodes(eval: &mut Eval<'_>) -> (Nodes, Vec<String>) {
     }
     super::names::check(eval);
     eval.unused_imports();
+    // What is asked of a fit may stand anywhere in the file.
+    for (name, asks) in std::mem::take(&mut eval.asks) {
+        if let Some(Node { spec: Spec::Fit(spec), .. }) = nodes.get_mut(&name) {
+            spec.asks = asks;
+        }
+    }
     (nodes, lines)
 }
 

@@ -490,7 +490,12 @@ pub const KINDS: &[KindSchema] = &[
         blocks: &[],
         facts: &[
             later("coefficients", "rows: name, value, interval"),
-            later("optimum", "the best sizes for an amount of compute"),
+            later(
+                "optimum",
+                "the best sizes: `optimum(C)`, or `optimum(minimize = .., such_that = ..)`",
+            ),
+            later("predict", "what the law says at sizes: `predict(params = N, tokens = D)`"),
+            later("agree", "the share of starts that came to the same end"),
         ],
         part: SWEEPS,
     },

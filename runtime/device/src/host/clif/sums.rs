@@ -444,11 +444,13 @@ impl Emit<'_, '_, '_> {
             BinOp::Div => self.b.ins().fdiv(a, b),
             BinOp::Min | BinOp::Max => {
                 let cc = if op == BinOp::Min { FloatCC::LessThan } else { FloatCC::GreaterThan };
+                // Chosen both ways, the second is taken where one is NaN, so that NaN is in one of the two results; the bits of NaN survive `or`,
+                // and equal numbers are their own.
                 let mask = self.compare(cc, a, b);
-                let chosen = self.choose(mask, a, b);
-                // `b` is chosen where one is NaN; `a` may be the one.
-                let nan = self.compare(FloatCC::Unordered, a, a);
-                self.choose(nan, a, chosen)
+                let there = self.choose(mask, a, b);
+                let mask = self.compare(cc, b, a);
+                let back = self.choose(mask, b, a);
+                self.b.ins().bor(there, back)
             }
             BinOp::Lt => compare(self, FloatCC::LessThan),
             BinOp::Le => compare(self, FloatCC::LessThanOrEqual),
