@@ -87,9 +87,9 @@ pub(super) fn sweep(eval: &mut Eval<'_>, n: &NodeValue) -> Option<Sweep> {
         eval.problem(p.help("every combination was left out, or a list is empty"));
         return None;
     }
-    let cheapest = match field(n, "order") {
+    let cheapest = match setting(eval, n, "order") {
         Some(e) => {
-            let v = own(eval, n, "order", e)?;
+            let v = own(eval, n, "order", &e)?;
             matches!(v, Value::Text(t) if &*t == "cheapest_first")
         }
         None => false,
@@ -115,8 +115,8 @@ pub(super) fn sweep(eval: &mut Eval<'_>, n: &NodeValue) -> Option<Sweep> {
         p.node = Rc::new(NodeValue { name: name.as_str().into(), ..clone_node(&p.node) });
     }
     for name in ["search", "stop", "best"] {
-        if let Some(e) = field(n, name) {
-            let v = own(eval, n, name, e)?;
+        if let Some(e) = setting(eval, n, name) {
+            let v = own(eval, n, name, &e)?;
             if let (Value::Record(r), "search") = (&v, name)
                 && let Some(Value::Number(q)) = r.get("points")
             {
@@ -147,10 +147,20 @@ pub(super) fn flops(s: &Sweep) -> Option<f64> {
 
 /// Model FLOPs that all points may cost, where `total` is in FLOPs.
 pub(super) fn allowed_flops(eval: &mut Eval<'_>, n: &NodeValue) -> Option<f64> {
-    match own(eval, n, "total", field(n, "total")?)? {
+    let e = setting(eval, n, "total")?;
+    match own(eval, n, "total", &e)? {
         Value::Number(q) if units::name(&q.unit) == "FLOPs" => Some(q.value),
         _ => None,
     }
+}
+
+/// A field that holds for all points: as `--set` says, else as written.
+fn setting(eval: &Eval<'_>, n: &NodeValue, name: &str) -> Option<ast::Expr> {
+    let set = eval.sets.iter().rev().find(|(path, _)| match path.as_slice() {
+        [node, field] => **node == *n.name && field == name,
+        _ => false,
+    });
+    set.map(|(_, e)| e.clone()).or_else(|| field(n, name).cloned())
 }
 
 fn field<'a>(n: &'a NodeValue, name: &str) -> Option<&'a ast::Expr> {
@@ -335,8 +345,8 @@ fn total_of(s: &Sweep, cost: &dyn Fn(&Costed) -> Option<f64>) -> Option<f64> {
 
 /// E0501 if all points together cost more than `total`, with what to leave out.
 fn within_total(eval: &mut Eval<'_>, n: &NodeValue, s: &Sweep) -> Option<()> {
-    let Some(e) = field(n, "total") else { return Some(()) };
-    let allowed = match own(eval, n, "total", e)? {
+    let Some(e) = setting(eval, n, "total") else { return Some(()) };
+    let allowed = match own(eval, n, "total", &e)? {
         Value::Number(q) => q,
         _ => return Some(()),
     };
