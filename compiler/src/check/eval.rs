@@ -48,6 +48,8 @@ pub struct Eval<'w> {
     pub init_axes: Vec<crate::graph::Axis>,
     /// What training nodes mean, once found; the node itself is kept, so that its place in memory stays its own.
     pub specs: Vec<(Rc<NodeValue>, Option<super::kinds::Costed>)>,
+    /// Points of sweeps by name: nodes that no item of a file declares.
+    pub points: IndexMap<String, Rc<NodeValue>>,
     /// Counts of models by what they are and by row length: points of a sweep share shapes.
     pub counts: IndexMap<(String, usize), super::kinds::Facts>,
     /// Expressions evaluated so far, and more for each item of a list that is made: see [`MAX_STEPS`].

@@ -44,8 +44,10 @@ pub enum Spec {
     Train(Box<TrainSpec>),
     /// A law through the results of runs.
     Fit(Box<FitSpec>),
-    /// Waits for a result: which node's.
-    After { node: String },
+    /// The same run at many points.
+    Sweep(Box<SweepSpec>),
+    /// Waits for a result: which node's. `asks`: it then needs a yes.
+    After { node: String, asks: bool },
     /// Checked, but its runtime is not built yet: which part brings it.
     NotBuilt { part: String },
 }
@@ -245,6 +247,37 @@ pub struct FitAsk {
     pub limits: Vec<Formula>,
     /// Values of columns.
     pub given: IndexMap<String, f64>,
+}
+
+/// A sweep: training runs that differ in what their `for` clauses say. Each point is a node of its own, `iso/07`, which the sweep needs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SweepSpec {
+    /// In the order in which they are begun.
+    pub points: Vec<PointSpec>,
+    /// Model FLOPs that all points together cost; `None` while a point waits for a result.
+    pub flops: Option<f64>,
+    /// Model FLOPs that they may cost, where `total` says so.
+    pub total_flops: Option<f64>,
+}
+
+/// A point of a sweep.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PointSpec {
+    /// The node that is run there.
+    pub node: String,
+    /// What the `for` clauses say there, in their order.
+    pub at: Vec<Coordinate>,
+}
+
+/// The value of one `for` name at a point.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Coordinate {
+    /// The name in the `for`.
+    pub name: String,
+    /// As a person reads it: `3e16 FLOPs`.
+    pub shown: String,
+    /// In base units, if it is a number.
+    pub number: Option<f64>,
 }
 
 /// All checked nodes by name, in the order of the file.

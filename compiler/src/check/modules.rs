@@ -53,6 +53,7 @@ impl<'w> Eval<'w> {
             init_path: None,
             init_axes: Vec::new(),
             specs: Vec::new(),
+            points: IndexMap::new(),
             counts: IndexMap::new(),
             steps: 0,
             asks: IndexMap::new(),

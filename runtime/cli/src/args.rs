@@ -48,6 +48,12 @@ pub(crate) enum Command {
         /// Start nodes with `start = ask` too
         #[arg(long)]
         yes: bool,
+        /// Try points of sweeps again that failed
+        #[arg(long, value_enum, value_name = "WHICH")]
+        retry: Option<Retry>,
+        /// Points of a sweep that run at a time, at most
+        #[arg(long, value_name = "N")]
+        jobs: Option<usize>,
         #[command(flatten)]
         machine: Machine,
     },
@@ -223,6 +229,12 @@ pub(crate) struct Machine {
     /// Threads; results do not depend on them
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<usize>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Retry {
+    /// Those that failed
+    Failed,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

@@ -31,6 +31,14 @@ impl Host for Real {
     fn env(&self, name: &str) -> Option<String> {
         std::env::var(name).ok()
     }
+
+    fn free_memory(&self) -> Option<u64> {
+        // Only Linux tells it in a file; elsewhere the runs of a sweep are bounded by cores alone.
+        let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+        let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+        Some(kib * 1024)
+    }
 }
 
 /// Files of this machine, facts of earlier runs.

@@ -64,8 +64,9 @@ fn command() -> Exit {
             show::plan(&host, style, &source, &nodes, kernels)
         }
         Command::Graph { source, node, stage } => show::graph(&host, &source, &node, stage),
-        Command::Run { source, nodes, yes, machine } => {
-            run::run(&host, style, &source, &nodes, yes, &machine)
+        Command::Run { source, nodes, yes, retry, jobs, machine } => {
+            let asked = run::Asked { yes, retry_failed: retry.is_some(), jobs };
+            run::run(&host, style, &source, &nodes, asked, &machine)
         }
         Command::Apply { source, name, input, weights, out, grad, sizes, machine } => {
             let files = apply::Files { input, weights, out, grad };

@@ -14,12 +14,20 @@ use crate::program::Known;
 use crate::render::Style;
 use crate::watch::Show;
 
+/// What the command line asks for besides nodes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked {
+    pub(crate) yes: bool,
+    pub(crate) retry_failed: bool,
+    pub(crate) jobs: Option<usize>,
+}
+
 pub(crate) fn run(
     host: &Real,
     style: Style,
     source: &Source,
     nodes: &Nodes,
-    yes: bool,
+    asked: Asked,
     machine: &Machine,
 ) -> Result<Exit, LabError> {
     let known = Known::new(host, source);
@@ -30,8 +38,10 @@ pub(crate) fn run(
     let settings = Settings {
         root: nodes.runs.clone(),
         cache: known.cache.clone(),
-        yes,
+        yes: asked.yes,
         peak_flops: known.peak_flops(),
+        retry_failed: asked.retry_failed,
+        jobs: asked.jobs,
     };
     let stop = on_interrupt();
     let mut show = Show::new(host, style.json);
@@ -44,6 +54,13 @@ pub(crate) fn run(
     let mut exit = Exit::Ok;
     for error in &report.refused {
         exit = worse(exit, error.exit());
+    }
+    if !report.failed.is_empty() {
+        exit = worse(exit, Exit::Failed);
+        for (name, code, why) in &report.failed {
+            say(style, &format!("{name}: failed [{code}]: {why}"));
+        }
+        say(style, "`run --retry failed` tries them again");
     }
     for (name, outcome) in &report.runs {
         match outcome {

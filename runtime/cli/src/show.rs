@@ -1,12 +1,14 @@
 //! `check`, `plan`, `graph`: what a program means and costs, without running it.
 
-use cs336_compiler::check::hir::{Spec, TrainSpec};
+use std::collections::{BTreeMap, BTreeSet};
+
+use cs336_compiler::check::hir::{self, Spec, SweepSpec, TrainSpec};
 use cs336_compiler::front::Checked;
 use cs336_compiler::graph::print as graph_print;
 use cs336_compiler::plan::{self, Plan};
 use cs336_compiler::programs::TrainPrograms;
 use cs336_device::doctor::Calibration;
-use cs336_lab::experiment::{Standing, standings};
+use cs336_lab::standing::{Standing, standings};
 use cs336_lab::{Exit, LabError};
 use serde_json::json;
 
@@ -46,10 +48,20 @@ pub(crate) fn plan(
     let machine = calibration(&known.cache);
     let all = standings(&checked.nodes, &nodes.nodes, &nodes.runs)?;
     let mut flops = 0.0;
+    let stands: BTreeMap<String, Standing> = all.iter().cloned().collect();
+    let with_sweep = points_of(&checked.nodes, &stands);
     for (name, standing) in all {
         let node = checked.nodes[&name].clone();
+        if with_sweep.contains(&name) && !style.json {
+            // It is a line of its sweep.
+            continue;
+        }
+        if let (Spec::Sweep(sweep), false) = (&node.spec, style.json) {
+            flops += print_sweep(&name, sweep, &checked.nodes, &stands);
+            continue;
+        }
         let costs = match &node.spec {
-            Spec::Train(spec) => {
+            Spec::Train(spec) if !with_sweep.contains(&name) => {
                 let micro = spec.execution.micro_rows.map(|rows| rows as usize);
                 let programs = compiled(&mut checked, |c| c.train_programs(&name, micro))?;
                 if !matches!(standing, Standing::Done { .. }) {
@@ -62,6 +74,8 @@ pub(crate) fn plan(
             | Spec::Tokenizer(_)
             | Spec::Model
             | Spec::Fit(_)
+            | Spec::Train(_)
+            | Spec::Sweep(_)
             | Spec::After { .. }
             | Spec::NotBuilt { .. } => None,
         };
@@ -74,6 +88,19 @@ pub(crate) fn plan(
                 value["executed_step_flops"] = json!(executed(&programs.step.plan.steps));
                 value["peak_bytes"] = json!(peak(&programs.step.plan));
                 value["seconds"] = json!(machine.as_ref().and_then(|m| seconds(spec, programs, m)));
+            }
+            if let (Spec::Train(spec), None) = (&node.spec, &costs) {
+                value["params"] = json!(spec.params);
+                value["steps"] = json!(spec.steps);
+                value["step_flops"] = json!(spec.step_flops);
+                if !matches!(standing, Standing::Done { .. }) {
+                    flops += spec.steps.map_or(0.0, |steps| steps as f64 * spec.step_flops);
+                }
+            }
+            if let Spec::Sweep(sweep) = &node.spec {
+                value["points"] = json!(sweep.points);
+                value["flops"] = json!(sweep.flops);
+                value["total_flops"] = json!(sweep.total_flops);
             }
             crate::print(&value.to_string());
             continue;
@@ -110,6 +137,7 @@ pub(crate) fn graph(
             | Spec::Tokenizer(_)
             | Spec::Model
             | Spec::Fit(_)
+            | Spec::Sweep(_)
             | Spec::After { .. }
             | Spec::NotBuilt { .. },
         )
@@ -158,9 +186,74 @@ fn words(standing: &Standing) -> String {
             let figures: String = ["loss", "valid_loss"].into_iter().filter_map(figure).collect();
             format!("done:{figures}")
         }
+        Standing::Failed { code } => {
+            format!("failed [{code}]: `run --retry failed` tries it again")
+        }
+        Standing::Points { done, of } => format!("{done} of {of} points done"),
         Standing::NotBuilt { part } => format!("cannot run yet: comes with {part}"),
-        Standing::After { node } => format!("known after `{node}`"),
+        Standing::After { node, asks: false } => format!("known after `{node}`"),
+        Standing::After { node, asks: true } => format!("known after `{node}`, asks first"),
     }
+}
+
+/// Points of sweeps that stand in the list themselves.
+fn points_of(nodes: &hir::Nodes, stands: &BTreeMap<String, Standing>) -> BTreeSet<String> {
+    let sweeps = nodes.values().filter(|n| stands.contains_key(&n.name));
+    let points = sweeps.filter_map(|n| match &n.spec {
+        Spec::Sweep(sweep) => Some(sweep.points.iter().map(|p| p.node.clone())),
+        Spec::Data(_)
+        | Spec::Rows(_)
+        | Spec::Tokenizer(_)
+        | Spec::Model
+        | Spec::Fit(_)
+        | Spec::Train(_)
+        | Spec::After { .. }
+        | Spec::NotBuilt { .. } => None,
+    });
+    points.flatten().collect()
+}
+
+/// A sweep as a table, a point a line. Gives the FLOPs that are still to be done.
+fn print_sweep(
+    name: &str,
+    sweep: &SweepSpec,
+    nodes: &hir::Nodes,
+    stands: &BTreeMap<String, Standing>,
+) -> f64 {
+    let standing = stands.get(name).map(words).unwrap_or_default();
+    let flops = sweep.flops.map_or("cost known later".to_owned(), |f| format!("{f:.2e} FLOPs"));
+    let of = sweep.total_flops.map_or(String::new(), |t| format!(" of {t:.2e}"));
+    crate::print(&format!("{:<10} {name:<20} {standing}, {flops}{of}", "sweep"));
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    let mut left = 0.0;
+    for point in &sweep.points {
+        let mut row = vec![point.node.clone()];
+        row.extend(point.at.iter().map(|c| format!("{} = {}", c.name, c.shown)));
+        let spec = nodes.get(&point.node).map(|n| &n.spec);
+        if let Some(Spec::Train(spec)) = spec {
+            let steps = spec.steps.unwrap_or(0) as f64;
+            let tokens = steps * spec.batch_tokens as f64;
+            row.push(format!("{} params", short(spec.params as f64)));
+            row.push(format!("{} tokens", short(tokens)));
+            row.push(format!("{:.1}/param", tokens / spec.params.max(1) as f64));
+            row.push(format!("{steps} steps"));
+            row.push(format!("{:.2e} FLOPs", steps * spec.step_flops));
+            if !matches!(stands.get(&point.node), Some(Standing::Done { .. })) {
+                left += steps * spec.step_flops;
+            }
+        }
+        row.push(stands.get(&point.node).map(words).unwrap_or_default());
+        rows.push(row);
+    }
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |at: usize| rows.iter().filter_map(|r| r.get(at)).map(String::len).max();
+    let widths: Vec<usize> = (0..columns).map(|at| width(at).unwrap_or(0)).collect();
+    for row in &rows {
+        let cells: Vec<String> =
+            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        crate::print(format!("           {}", cells.join("  ")).trim_end());
+    }
+    left
 }
 
 fn print_costs(spec: &TrainSpec, programs: &TrainPrograms, machine: Option<&Calibration>) {

@@ -20,6 +20,7 @@ pub(crate) fn status(style: Style, root: &Path) -> Result<Exit, LabError> {
             let (state, step, result) = match &status {
                 Status::New => ("new", json!(0), Value::Null),
                 Status::Incomplete { step } => ("incomplete", json!(step), Value::Null),
+                Status::Failed { step, .. } => ("failed", json!(step), Value::Null),
                 Status::Done { result } => ("done", result["step"].clone(), result.clone()),
             };
             crate::print(
@@ -33,6 +34,9 @@ pub(crate) fn status(style: Style, root: &Path) -> Result<Exit, LabError> {
         let text = match &status {
             Status::New => "empty".to_owned(),
             Status::Incomplete { step } => format!("incomplete, checkpoint at step {step}"),
+            Status::Failed { step, code, why } => {
+                format!("failed [{code}] {why}; checkpoint at step {step}")
+            }
             Status::Done { result } => {
                 let figure =
                     |name: &str| Some(format!("  {name} {:.4}", result.get(name)?.as_f64()?));

@@ -5,7 +5,7 @@
 
 use std::io::{IsTerminal, Write};
 
-use cs336_lab::progress::{Note, Progress, Watcher};
+use cs336_lab::progress::{Note, Progress, Total, Watcher};
 use serde_json::{Value, json};
 
 use crate::host::Real;
@@ -25,30 +25,60 @@ pub(crate) struct Show<'a> {
     terminal: bool,
     /// When the progress was last shown.
     last: f64,
-    /// A line is on the terminal that the next output replaces.
-    open: bool,
+    /// Lines on the terminal that the next output replaces.
+    open: usize,
 }
 
 impl<'a> Show<'a> {
     pub(crate) fn new(host: &'a Real, json: bool) -> Self {
         let terminal = std::io::stderr().is_terminal();
-        Self { host, json, terminal, last: f64::NEG_INFINITY, open: false }
+        Self { host, json, terminal, last: f64::NEG_INFINITY, open: 0 }
     }
 
-    /// Ends the line that changes, so that other output begins on its own.
+    /// Ends the lines that change, so that other output begins on its own.
     pub(crate) fn close(&mut self) {
-        if self.open {
+        if self.open > 0 {
             writeln!(std::io::stderr()).ok();
-            self.open = false;
+            self.open = 0;
         }
     }
 
     fn say(&mut self, text: &str) {
-        if self.open {
-            write!(std::io::stderr(), "\r\x1b[2K").ok();
-            self.open = false;
-        }
+        self.wipe();
         crate::print(text);
+    }
+
+    /// Takes the lines that change away.
+    fn wipe(&mut self) {
+        for at in 0..self.open {
+            let up = if at == 0 { "\r\x1b[2K" } else { "\x1b[1A\r\x1b[2K" };
+            write!(std::io::stderr(), "{up}").ok();
+        }
+        self.open = 0;
+    }
+
+    /// True if it is time to show progress again.
+    fn due(&mut self, over: bool) -> bool {
+        let now = self.host.seconds();
+        let wait = if self.terminal { REDRAW_SECONDS } else { PLAIN_SECONDS };
+        if !over && now - self.last < wait {
+            return false;
+        }
+        self.last = now;
+        true
+    }
+
+    /// Shows lines in place of those before them.
+    fn draw(&mut self, lines: &[String]) {
+        let mut out = std::io::stderr();
+        if self.terminal {
+            self.wipe();
+            write!(out, "{}", lines.join("\n")).ok();
+            out.flush().ok();
+            self.open = lines.len();
+        } else {
+            writeln!(out, "{}", lines.join("\n")).ok();
+        }
     }
 }
 
@@ -58,22 +88,22 @@ impl Watcher for Show<'_> {
             crate::print(&progress_json(progress).to_string());
             return;
         }
-        let now = self.host.seconds();
-        let over = progress.steps.is_some_and(|steps| progress.step >= steps);
-        let wait = if self.terminal { REDRAW_SECONDS } else { PLAIN_SECONDS };
-        if !over && now - self.last < wait {
+        if self.due(progress.steps.is_some_and(|steps| progress.step >= steps)) {
+            self.draw(&[line(progress)]);
+        }
+    }
+
+    fn total(&mut self, total: &Total) {
+        if !self.due(total.running.is_empty() && total.done + total.failed == total.points) {
             return;
         }
-        self.last = now;
-        let line = line(progress);
-        let mut out = std::io::stderr();
-        if self.terminal {
-            write!(out, "\r\x1b[2K{line}").ok();
-            out.flush().ok();
-            self.open = true;
-        } else {
-            writeln!(out, "{line}").ok();
+        if self.json {
+            crate::print(&total_json(total).to_string());
+            return;
         }
+        let mut lines: Vec<String> = total.running.iter().map(line).collect();
+        lines.push(total_line(total));
+        self.draw(&lines);
     }
 
     fn note(&mut self, note: &Note) {
@@ -82,7 +112,8 @@ impl Watcher for Show<'_> {
             return;
         }
         // Saving is routine; `events.jsonl` has it.
-        if !matches!(note, Note::Saved { .. }) {
+        let inner = if let Note::Of { note, .. } = note { note } else { note };
+        if !matches!(inner, Note::Saved { .. }) {
             let text = note_text(note);
             self.say(&text);
         }
@@ -112,6 +143,30 @@ fn line(p: &Progress) -> String {
     parts.join("  ")
 }
 
+/// The line under those of the points.
+fn total_line(t: &Total) -> String {
+    let failed = if t.failed > 0 { format!(", {} failed", t.failed) } else { String::new() };
+    let of = t.flops_budget.map_or(String::new(), |budget| format!(" of {budget:.2e}"));
+    let mut parts = vec![
+        format!("{} {}/{} points{failed}", t.node, t.done, t.points),
+        format!("{:.2e}{of} FLOPs", t.flops),
+        format!("{:.2e} FLOP/s", t.flops_per_second),
+    ];
+    if let Some(eta) = t.eta_seconds.filter(|eta| *eta > 0.0) {
+        parts.push(format!("{} left", duration(eta)));
+    }
+    parts.join("  ")
+}
+
+fn total_json(t: &Total) -> Value {
+    let running: Vec<Value> = t.running.iter().map(progress_json).collect();
+    json!({
+        "kind": "total", "node": t.node, "points": t.points, "done": t.done, "failed": t.failed,
+        "running": running, "flops": t.flops, "flops_budget": t.flops_budget,
+        "flops_per_second": t.flops_per_second, "eta_seconds": t.eta_seconds,
+    })
+}
+
 fn note_text(note: &Note) -> String {
     let listed = |figures: &[(String, f64)]| {
         let all: Vec<String> =
@@ -132,6 +187,8 @@ fn note_text(note: &Note) -> String {
         }
         Note::Done { node, figures } => format!("{node}: done  {}", listed(figures)),
         Note::Cached { node } => format!("{node}: is there already"),
+        Note::Failed { node, code, why } => format!("{node}: failed [{code}]: {why}"),
+        Note::Of { node, note } => format!("{node}: {}", note_text(note)),
     }
 }
 
@@ -168,5 +225,13 @@ fn note_json(note: &Note) -> Value {
             json!({ "kind": "done", "node": node, "figures": object(figures) })
         }
         Note::Cached { node } => json!({ "kind": "cached", "node": node }),
+        Note::Failed { node, code, why } => {
+            json!({ "kind": "failed", "node": node, "code": code, "message": why })
+        }
+        Note::Of { node, note } => {
+            let mut value = note_json(note);
+            value["node"] = json!(node);
+            value
+        }
     }
 }

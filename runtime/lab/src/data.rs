@@ -26,7 +26,7 @@ use crate::key::NUMERICS_VERSION;
 pub struct Room {
     cache: PathBuf,
     documents: RefCell<BTreeMap<String, Rc<Documents>>>,
-    tokenizers: RefCell<BTreeMap<String, Rc<Tokenizer>>>,
+    tokenizers: RefCell<BTreeMap<String, Arc<Tokenizer>>>,
 }
 
 /// A corpus as ids, ready to be cut into rows.
@@ -35,7 +35,7 @@ pub struct Encoded {
     /// The ids.
     pub shard: Arc<TokenShard>,
     /// What they were made with.
-    pub tokenizer: Rc<Tokenizer>,
+    pub tokenizer: Arc<Tokenizer>,
     /// The name of the tokenizer's node.
     pub tokenizer_name: String,
     /// The hash of the documents.
@@ -81,7 +81,7 @@ impl Room {
     }
 
     /// The tokenizer of the node `name`.
-    pub fn tokenizer(&self, name: &str, nodes: &Nodes) -> Result<Rc<Tokenizer>, LabError> {
+    pub fn tokenizer(&self, name: &str, nodes: &Nodes) -> Result<Arc<Tokenizer>, LabError> {
         let spec = match nodes.get(name).map(|node| &node.spec) {
             Some(Spec::Tokenizer(spec)) => spec,
             Some(Spec::NotBuilt { part }) => return Err(not_built("tokenizer", name, part)),
@@ -91,6 +91,7 @@ impl Room {
                 | Spec::Model
                 | Spec::Train(_)
                 | Spec::Fit(_)
+                | Spec::Sweep(_)
                 | Spec::After { .. },
             )
             | None => {
@@ -99,10 +100,10 @@ impl Room {
         };
         let id = serde_json::to_string(spec).expect("a tokenizer is JSON");
         if let Some(known) = self.tokenizers.borrow().get(&id) {
-            return Ok(Rc::clone(known));
+            return Ok(Arc::clone(known));
         }
-        let tokenizer = Rc::new(self.make_tokenizer(spec, &id)?);
-        self.tokenizers.borrow_mut().insert(id, Rc::clone(&tokenizer));
+        let tokenizer = Arc::new(self.make_tokenizer(spec, &id)?);
+        self.tokenizers.borrow_mut().insert(id, Arc::clone(&tokenizer));
         Ok(tokenizer)
     }
 
@@ -123,7 +124,7 @@ impl Room {
         });
         let (tokenizer, tokenizer_name) = match (named, fallback) {
             (Some(name), _) => (self.tokenizer(name, nodes)?, name.to_owned()),
-            (None, Some(other)) => (Rc::clone(&other.tokenizer), other.tokenizer_name.clone()),
+            (None, Some(other)) => (Arc::clone(&other.tokenizer), other.tokenizer_name.clone()),
             (None, None) => {
                 return Err(LabError::NoNode {
                     name: "encode".to_owned(),

@@ -25,6 +25,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("E0856", "a file of a run is damaged"),
     ("E0857", "a tensor does not fit"),
     ("E0859", "the result of another node is not known"),
+    ("E0860", "a run broke off"),
     ("E0861", "no such run, or several"),
 ];
 
@@ -119,6 +120,18 @@ pub enum LabError {
         /// What it waits for.
         on: String,
     },
+    /// E0860: a run's thread ended without a word.
+    #[error("`{node}` broke off; that is a fault of this program")]
+    Crashed {
+        /// The run.
+        node: String,
+    },
+    /// E0860: the system gives no further thread.
+    #[error("a run cannot have a thread of its own: {source}")]
+    Thread {
+        /// What the system says.
+        source: io::Error,
+    },
     /// E0861: a text on the command line that names no run, or more than one.
     #[error("{}", if *several { format!("`{name}` are {} runs", known.len()) } else { format!("there is no run `{name}`") })]
     NoRun {
@@ -178,6 +191,7 @@ impl LabError {
             Self::Waits { .. } => "E0859",
             Self::NoRun { .. } => "E0861",
             Self::Fit { why, .. } => why.code(),
+            Self::Crashed { .. } | Self::Thread { .. } => "E0860",
             Self::Table(error) => match error {
                 TableError::Read { .. } => "E0610",
                 TableError::Write { .. } => "E0607",
@@ -237,6 +251,10 @@ impl LabError {
                     None => "`cs336c status` lists the runs".to_owned(),
                 }
             }
+            Self::Crashed { .. } => {
+                "please report it with the program and what was printed".to_owned()
+            }
+            Self::Thread { .. } => "fewer runs at a time need fewer threads: `--jobs 1`".to_owned(),
             Self::Table(error) => match error {
                 TableError::Write { .. } => "make room on the disk and run again".to_owned(),
                 TableError::Read { .. } => "is the file readable for you?".to_owned(),
@@ -270,6 +288,8 @@ impl LabError {
             | Self::Device(_)
             | Self::Waits { .. }
             | Self::Fit { .. }
+            | Self::Crashed { .. }
+            | Self::Thread { .. }
             | Self::Table(_) => Exit::Failed,
         }
     }

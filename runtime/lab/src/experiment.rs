@@ -5,28 +5,25 @@
 //! checked again with them. A node whose runtime comes with a later part is reported with its code; what does not
 //! need it is run all the same.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use cs336_compiler::check::hir::{Budget, Node, Nodes, Spec, TrainSpec};
+use cs336_compiler::check::hir::{Node, Nodes, Spec, TrainSpec};
 use cs336_compiler::front::{Checked, check};
 use cs336_compiler::world::World;
-use cs336_data::{Batches, Windows};
 use cs336_device::Cpu;
 use cs336_table::Ledger;
-use serde_json::{Value, json};
 
 use crate::data::{Encoded, Room, name_of};
 use crate::error::LabError;
 use crate::facts::Facts;
 use crate::fits;
 use crate::host::Host;
-use crate::key::{KeyInputs, NUMERICS_VERSION};
-use crate::machine::PlanMachine;
+use crate::job::{Bench, Prepared, prepare};
 use crate::progress::{Note, Watcher};
-use crate::rundir::{self, Manifest, RunDir, SCHEMA_VERSION, Status};
-use crate::train::{Around, Outcome, Task, train};
+use crate::rundir::Known;
+use crate::sweep::{Ended, sweep};
+use crate::train::{Around, Outcome};
 
 /// A program on disk with what is known about its data.
 #[derive(Clone, Copy)]
@@ -53,6 +50,10 @@ pub struct Settings {
     pub yes: bool,
     /// Calibrated FLOPs per second of this machine.
     pub peak_flops: Option<f64>,
+    /// Points of sweeps that failed are tried again.
+    pub retry_failed: bool,
+    /// Points of a sweep that run at a time, at most; `None`: as many as there are cores and memory for.
+    pub jobs: Option<usize>,
 }
 
 /// What became of the nodes.
@@ -62,35 +63,8 @@ pub struct Report {
     pub runs: Vec<(String, Outcome)>,
     /// Nodes that could not be run, and why; everything else was.
     pub refused: Vec<LabError>,
-}
-
-/// How a node stands.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Standing {
-    /// Nothing to run: a model, data that are read when needed.
-    Ready,
-    /// A run that is not there.
-    Missing,
-    /// A run that goes on from a step.
-    Incomplete {
-        /// Its newest checkpoint.
-        step: u64,
-    },
-    /// A finished run.
-    Done {
-        /// Its figures.
-        result: Value,
-    },
-    /// Comes with a later part.
-    NotBuilt {
-        /// Which.
-        part: String,
-    },
-    /// Known after another node.
-    After {
-        /// Which.
-        node: String,
-    },
+    /// Points of sweeps that failed, with the code and what went wrong.
+    pub failed: Vec<(String, String, String)>,
 }
 
 impl<'a> Program<'a> {
@@ -128,41 +102,6 @@ pub fn order(nodes: &Nodes, targets: &[String]) -> Result<Vec<String>, LabError>
     Ok(order)
 }
 
-/// How each of the nodes stands, in the order in which they would run. A run counts if it means the same; its data are not read.
-pub fn standings(
-    nodes: &Nodes,
-    targets: &[String],
-    root: &Path,
-) -> Result<Vec<(String, Standing)>, LabError> {
-    let runs = rundir::list(root)?;
-    let standing = |node: &Node| -> Result<Standing, LabError> {
-        Ok(match &node.spec {
-            Spec::Data(_) | Spec::Rows(_) | Spec::Tokenizer(_) | Spec::Model => Standing::Ready,
-            Spec::After { node } => Standing::After { node: node.clone() },
-            Spec::NotBuilt { part } => Standing::NotBuilt { part: part.clone() },
-            // Fitted anew in a moment, since runs may have come.
-            Spec::Fit(_) => Standing::Ready,
-            Spec::Train(_) => {
-                let mut best = Standing::Missing;
-                for (path, manifest) in &runs {
-                    let inputs = &manifest.inputs;
-                    if inputs.meaning != node.meaning || inputs.numerics != NUMERICS_VERSION {
-                        continue;
-                    }
-                    match rundir::status(path)? {
-                        Status::Done { result } => return Ok(Standing::Done { result }),
-                        Status::Incomplete { step } => best = Standing::Incomplete { step },
-                        Status::New => {}
-                    }
-                }
-                best
-            }
-        })
-    };
-    let names = order(nodes, targets)?;
-    names.into_iter().map(|name| Ok((name.clone(), standing(&nodes[&name])?))).collect()
-}
-
 /// Runs the nodes that `targets` need. An error ends it; what was saved before stays.
 pub fn run(
     program: Program<'_>,
@@ -175,9 +114,31 @@ pub fn run(
 ) -> Result<Report, LabError> {
     let mut checked = program.sound()?;
     let room = Room::new(&settings.cache);
+    let known = Known::read(&settings.root)?;
+    let bench = Bench { room: &room, settings, known: &known, host, threads: device.threads() };
     let mut report = Report::default();
     let mut without: Vec<String> = Vec::new();
-    for name in order(&checked.nodes, targets)? {
+    let names = order(&checked.nodes, targets)?;
+    // Points run with their sweep, unless they alone are asked for.
+    let with_sweep: Vec<String> = names
+        .iter()
+        .filter_map(|name| match &checked.nodes[name].spec {
+            Spec::Sweep(sweep) => Some(sweep.points.iter().map(|p| p.node.clone())),
+            Spec::Data(_)
+            | Spec::Rows(_)
+            | Spec::Tokenizer(_)
+            | Spec::Model
+            | Spec::Fit(_)
+            | Spec::Train(_)
+            | Spec::After { .. }
+            | Spec::NotBuilt { .. } => None,
+        })
+        .flatten()
+        .collect();
+    for name in names {
+        if with_sweep.contains(&name) {
+            continue;
+        }
         if stop.load(Ordering::SeqCst) {
             break;
         }
@@ -189,7 +150,7 @@ pub fn run(
             without.push(name);
             continue;
         }
-        if let Spec::After { node: on } = &node.spec {
+        if let Spec::After { node: on, .. } = &node.spec {
             let on = on.clone();
             checked = program.sound()?;
             node = checked.nodes.get(&name).cloned().unwrap_or(node);
@@ -240,25 +201,13 @@ pub fn run(
             }
             Spec::Train(spec) => {
                 let data = room.encoded(&spec.data, None, &checked.nodes)?;
-                if let Some((owner, part)) = name_of(&spec.data, &checked.nodes) {
-                    let on = [owner.as_str(), data.tokenizer_name.as_str()];
-                    learn(&part, "tokens", data.shard.len() as f64, &on, &checked.nodes);
-                }
-                program.facts.save()?;
+                learned |= tokens_of(program, spec, &data, &checked.nodes)?;
                 if learned {
-                    // Whether the data are enough is told before the run, not after it.
                     learned = false;
-                    let known = checked.problems().clone();
-                    checked = program.sound()?;
-                    for problem in checked.problems().iter() {
-                        if !known.iter().any(|old| old == problem) {
-                            let (code, message) = (problem.code.clone(), problem.message.clone());
-                            watcher.note(&Note::Warning { code, message });
-                        }
-                    }
+                    checked = again(program, &checked, watcher)?;
                 }
                 let around = &mut Around { host, stop, watcher };
-                match run_train(&mut checked, &node, spec, &data, &room, settings, device, around) {
+                match run_train(&mut checked, &node, spec, &data, bench, device, around) {
                     Ok(outcome) => report.runs.push((name.clone(), outcome)),
                     Err(error @ LabError::Ask { .. }) => {
                         report.refused.push(error);
@@ -272,6 +221,43 @@ pub fn run(
                     without.push(name.clone());
                 }
             }
+            Spec::Sweep(spec) => {
+                for point in &spec.points {
+                    if let Some(Spec::Train(train)) =
+                        checked.nodes.get(&point.node).map(|n| &n.spec)
+                    {
+                        let data = room.encoded(&train.data, None, &checked.nodes)?;
+                        learned |= tokens_of(program, train, &data, &checked.nodes)?;
+                    }
+                }
+                let mut spec = spec.clone();
+                if learned {
+                    learned = false;
+                    checked = again(program, &checked, watcher)?;
+                    if let Some(Spec::Sweep(fresh)) = checked.nodes.get(&name).map(|n| &n.spec) {
+                        spec = fresh.clone();
+                    }
+                }
+                let around = &mut Around { host, stop, watcher };
+                let ended = sweep(&mut checked, &name, &spec, bench, around)?;
+                let mut whole = ended.len() == spec.points.len();
+                for (point, ended) in ended {
+                    match ended {
+                        Ended::Outcome(outcome) => {
+                            whole &= matches!(outcome, Outcome::Done(_));
+                            report.runs.push((point, outcome));
+                        }
+                        Ended::Failed(code, why) => report.failed.push((point, code, why)),
+                        Ended::Refused(error) => {
+                            whole = false;
+                            report.refused.push(error);
+                        }
+                    }
+                }
+                if !whole {
+                    without.push(name.clone());
+                }
+            }
         }
         if learned {
             program.facts.save()?;
@@ -281,109 +267,76 @@ pub fn run(
     Ok(report)
 }
 
-/// What a run is, as far as its key goes.
-pub fn key_inputs(node: &Node, spec: &TrainSpec, data: &Encoded) -> KeyInputs {
-    let tokenizer = data.tokenizer.hash().to_hex().to_string();
-    let contents = BTreeMap::from([
-        ("data".to_owned(), data.content.clone()),
-        (format!("tokenizer {}", data.tokenizer_name), tokenizer),
-    ]);
-    let timed = matches!(spec.budget, Budget::Seconds(_));
-    KeyInputs {
-        meaning: node.meaning.clone(),
-        data: contents,
-        numerics: NUMERICS_VERSION,
-        // More work fits into the same time on a faster machine.
-        device: timed.then(|| std::env::consts::ARCH.to_owned()),
-    }
-}
-
-#[allow(clippy::too_many_arguments, reason = "everything that a run is made of meets here, once")]
+/// One run that nothing runs beside.
 fn run_train(
     checked: &mut Checked<'_>,
     node: &Node,
     spec: &TrainSpec,
     data: &Encoded,
-    room: &Room,
-    settings: &Settings,
+    bench: Bench<'_>,
     device: &Cpu,
     around: &mut Around<'_>,
 ) -> Result<Outcome, LabError> {
-    let inputs = key_inputs(node, spec, data);
-    let key = inputs.key();
-    let path = rundir::path_of(&settings.root, &node.name, &key);
-    if let Status::Done { result } = rundir::status(&path)? {
-        around.watcher.note(&Note::Cached { node: node.name.clone() });
-        return Ok(Outcome::Done(result));
+    // Who names a run that failed wants it tried again.
+    let job = match prepare(checked, node, spec, data, bench, true)? {
+        Prepared::Done(result) => {
+            around.watcher.note(&Note::Cached { node: node.name.clone() });
+            return Ok(Outcome::Done(result));
+        }
+        Prepared::Failed { why, .. } => return Err(LabError::Tensor(why)),
+        Prepared::Ready(job) => job,
+    };
+    let compile = |prompt: usize, capacity: usize| {
+        let made = checked.decode_programs(&node.name, prompt, capacity);
+        made.map_err(|p| LabError::Program(Box::new((p, checked.sources().clone()))))
+    };
+    job.carry_out(device, Box::new(compile), bench.settings.peak_flops, around)
+}
+
+/// Remembers how many tokens the data of a run have. True if that was not known.
+fn tokens_of(
+    program: Program<'_>,
+    spec: &TrainSpec,
+    data: &Encoded,
+    nodes: &Nodes,
+) -> Result<bool, LabError> {
+    let Some((owner, part)) = name_of(&spec.data, nodes) else { return Ok(false) };
+    let on = [owner.as_str(), data.tokenizer_name.as_str()];
+    let is_new = program.facts.set(&part, "tokens", data.shard.len() as f64, &on, nodes);
+    if is_new {
+        program.facts.save()?;
     }
-    if spec.execution.ask && !settings.yes {
-        let steps = spec.steps.map_or(String::new(), |n| {
-            format!("{n} steps, {:.2e} FLOPs", n as f64 * spec.step_flops)
-        });
-        return Err(LabError::Ask { node: node.name.clone(), cost: steps });
+    Ok(is_new)
+}
+
+/// Checks the program with what was learned. Whether the data are enough is told before the run, not after it.
+fn again<'a>(
+    program: Program<'a>,
+    checked: &Checked<'_>,
+    watcher: &mut dyn Watcher,
+) -> Result<Checked<'a>, LabError> {
+    let known = checked.problems().clone();
+    let checked = program.sound()?;
+    for problem in checked.problems().iter() {
+        if !known.iter().any(|old| old == problem) {
+            let (code, message) = (problem.code.clone(), problem.message.clone());
+            watcher.note(&Note::Warning { code, message });
+        }
     }
-    // Data that are too short are found before anything is made.
-    let rows = (spec.batch_tokens / spec.seq.max(1)).max(1);
-    let batches = Batches::new(data.shard.clone(), data.pack(spec.seq, rows, spec.seed))?;
-    let valid = match &spec.execution.eval {
-        Some(eval) => Some(room.encoded(&eval.on, Some(data), &checked.nodes)?),
-        None => None,
-    };
-    let manifest = Manifest {
-        version: SCHEMA_VERSION,
-        name: node.name.clone(),
-        key: key.clone(),
-        inputs,
-        sources: checked
-            .sources()
-            .iter()
-            .filter(|(_, file)| !file.is_std)
-            .map(|(_, file)| (file.name.clone(), file.text.clone()))
-            .collect(),
-        seeds: json!({ "init": spec.seed, "noise": spec.seed, "order": spec.seed, "sample": spec.seed }),
-        cs336c: env!("CARGO_PKG_VERSION").to_owned(),
-        machine: json!({
-            "os": std::env::consts::OS,
-            "arch": std::env::consts::ARCH,
-            "threads": device.threads(),
-        }),
-        created: around.host.unix_time(),
-    };
-    let micro_rows = spec.execution.micro_rows.map(|n| n as usize);
-    let sources = checked.sources().clone();
-    let refused = |problems| LabError::Program(Box::new((problems, sources.clone())));
-    let programs = checked.train_programs(&node.name, micro_rows).map_err(&refused)?;
-    let windows = match &valid {
-        Some(valid) => Some(Windows::new(valid.shard.clone(), programs.seq, programs.eval_rows)?),
-        None => None,
-    };
-    let mut compile = |prompt: usize, capacity: usize| {
-        checked.decode_programs(&node.name, prompt, capacity).map_err(&refused)
-    };
-    let mut machine = PlanMachine::new(device, programs, Box::new(&mut compile))?;
-    let mut dir = RunDir::open(&settings.root, &manifest)?;
-    let task = Task {
-        node: &node.name,
-        key: &key,
-        spec,
-        batches: &batches,
-        valid: windows.as_ref(),
-        tokenizer: &data.tokenizer,
-        peak_flops: settings.peak_flops,
-    };
-    train(task, &mut machine, &mut dir, around)
+    Ok(checked)
 }
 
 /// What must have run before a node: what it says, and what it waits for.
 fn needs(node: &Node) -> impl Iterator<Item = &String> {
     let waits = match &node.spec {
-        Spec::After { node } => Some(node),
+        Spec::After { node, .. } => Some(node),
         Spec::Data(_)
         | Spec::Rows(_)
         | Spec::Tokenizer(_)
         | Spec::Model
-        | Spec::Train(_)
         | Spec::Fit(_)
+        | Spec::Train(_)
+        | Spec::Sweep(_)
         | Spec::NotBuilt { .. } => None,
     };
     node.needs.iter().chain(waits)
@@ -404,7 +357,7 @@ fn visit(name: &str, nodes: &Nodes, order: &mut Vec<String>, above: &mut Vec<Str
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use cs336_compiler::source::{FileId, Span};
 
@@ -416,12 +369,12 @@ mod tests {
         (name.to_owned(), node)
     }
 
-    fn nodes() -> Nodes {
+    pub(crate) fn nodes() -> Nodes {
         Nodes::from([
             node("report", &["big", "small"], Spec::NotBuilt { part: "part 2".into() }),
             node("big", &["model", "text"], Spec::Model),
             node("small", &["text"], Spec::Model),
-            node("model", &[], Spec::After { node: "bpe".into() }),
+            node("model", &[], Spec::After { node: "bpe".into(), asks: false }),
             node("bpe", &["text"], Spec::Model),
             node("text", &[], Spec::Model),
             node("unused", &[], Spec::Model),
@@ -435,15 +388,5 @@ mod tests {
         assert_eq!(order(&nodes(), &[]).expect("known").len(), 7);
         let error = order(&nodes(), &["smal".to_owned()]).expect_err("unknown");
         assert_eq!((error.code(), error.help()), ("E0855", "did you mean `small`?".to_owned()));
-    }
-
-    #[test]
-    fn standings_without_runs() {
-        let root = tempfile::tempdir().expect("a temporary folder");
-        let all = standings(&nodes(), &["report".to_owned()], root.path()).expect("listed");
-        let names: Vec<&str> = all.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(names, ["text", "bpe", "model", "big", "small", "report"]);
-        assert_eq!(all[5].1, Standing::NotBuilt { part: "part 2".into() });
-        assert_eq!(all[2].1, Standing::After { node: "bpe".into() });
     }
 }

@@ -3,12 +3,12 @@
 //! Everything in this crate that wants to know the time or the environment asks a [`Host`]. The CLI brings the real one;
 //! tests bring a [`FakeHost`], whose time passes only when it is told to.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What the surroundings tell.
-pub trait Host {
+pub trait Host: Sync {
     /// Seconds on a clock that never goes back.
     fn seconds(&self) -> f64;
 
@@ -17,6 +17,11 @@ pub trait Host {
 
     /// An environment variable.
     fn env(&self, name: &str) -> Option<String>;
+
+    /// Bytes of memory that programs could take now; `None` if that cannot be found out.
+    fn free_memory(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// The folder for data, tokenizers, facts and calibrations: `CS336C_CACHE`, else the platform's cache folder, else one here.
@@ -39,11 +44,27 @@ pub fn cache_folder(host: &dyn Host) -> PathBuf {
 #[derive(Debug, Default)]
 pub struct FakeHost {
     /// What the clock shows.
-    pub now: Cell<f64>,
+    pub now: Seconds,
     /// How far the clock moves each time it is read.
-    pub tick: Cell<f64>,
+    pub tick: Seconds,
     /// The environment.
     pub vars: BTreeMap<String, String>,
+}
+
+/// A time that threads may share.
+#[derive(Debug, Default)]
+pub struct Seconds(AtomicU64);
+
+impl Seconds {
+    /// What it is.
+    pub fn get(&self) -> f64 {
+        f64::from_bits(self.0.load(Ordering::SeqCst))
+    }
+
+    /// Makes it something else.
+    pub fn set(&self, seconds: f64) {
+        self.0.store(seconds.to_bits(), Ordering::SeqCst);
+    }
 }
 
 impl Host for FakeHost {

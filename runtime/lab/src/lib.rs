@@ -1,7 +1,7 @@
 //! Experiments: training, evaluation, sampling, checkpoints, runs.
 //!
-//! In reading order: [`experiment`] finds out what a program's nodes need and runs what is missing; [`data`] brings text to
-//! batches; [`train`] is one run; [`eval`] and [`sample`] measure a model and let it write; [`checkpoint`], [`rundir`], [`key`] and [`facts`] are what stays on
+//! In reading order: [`experiment`] finds out what a program's nodes need and runs what is missing, [`standing`] only says what that is;
+//! [`sweep`] runs the points of a sweep side by side, [`job`] is one run made ready; [`data`] brings text to batches; [`train`] is one run; [`eval`] and [`sample`] measure a model and let it write; [`checkpoint`], [`rundir`], [`key`] and [`facts`] are what stays on
 //! disk; [`machine`] is the device as the trainer sees it; [`progress`] is what a person sees meanwhile. The clock and the environment are
 //! behind [`host::Host`].
 
@@ -16,12 +16,15 @@ pub mod facts;
 mod files;
 pub mod fits;
 pub mod host;
+pub mod job;
 pub mod key;
 pub mod ledger;
 pub mod machine;
 pub mod progress;
 pub mod rundir;
 pub mod sample;
+pub mod standing;
+pub mod sweep;
 pub mod train;
 
 pub use error::{CODES, Exit, LabError};

@@ -35,6 +35,29 @@ pub struct Progress {
     pub eta_seconds: Option<f64>,
 }
 
+/// How a sweep stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Total {
+    /// The sweep.
+    pub node: String,
+    /// Its points.
+    pub points: usize,
+    /// Points that are finished, earlier or now.
+    pub done: usize,
+    /// Points that failed.
+    pub failed: usize,
+    /// Points that run, with how each stands; as they were begun.
+    pub running: Vec<Progress>,
+    /// Model FLOPs spent on points that are finished or run.
+    pub flops: f64,
+    /// Model FLOPs of all points, if known.
+    pub flops_budget: Option<f64>,
+    /// Model FLOPs per second of all runs together, since it was begun.
+    pub flops_per_second: f64,
+    /// Seconds to the end, at this speed.
+    pub eta_seconds: Option<f64>,
+}
+
 /// Something to tell besides progress.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Note {
@@ -111,12 +134,30 @@ pub enum Note {
         /// The node.
         node: String,
     },
+    /// A point of a sweep failed; the others go on.
+    Failed {
+        /// The node.
+        node: String,
+        /// Code of what went wrong.
+        code: String,
+        /// What went wrong.
+        why: String,
+    },
+    /// A note about one of several runs.
+    Of {
+        /// The node.
+        node: String,
+        /// What is told of it.
+        note: Box<Note>,
+    },
 }
 
 /// Who is told.
 pub trait Watcher {
     /// After every step.
     fn progress(&mut self, progress: &Progress);
+    /// Several times a second while a sweep runs.
+    fn total(&mut self, _total: &Total) {}
     /// Now and then.
     fn note(&mut self, note: &Note);
 }

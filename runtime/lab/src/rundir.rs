@@ -7,9 +7,11 @@
 //! | `samples.jsonl` | texts that the model wrote on the way |
 //! | `events.jsonl` | what happened when: starts, saves, resumes, speed; not part of the result |
 //! | `checkpoints/<step>/` | see [`crate::checkpoint`] |
+//! | `failure.json` | why it failed, until it is tried again |
 //! | `result.json` | the figures of the finished run; its being there says that the run is finished |
 //! | `lock` | held while a process writes here |
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -59,6 +61,15 @@ pub enum Status {
         /// Steps that need not be done again.
         step: u64,
     },
+    /// It failed and was not tried again.
+    Failed {
+        /// Steps that need not be done again.
+        step: u64,
+        /// Code of what went wrong.
+        code: String,
+        /// What went wrong.
+        why: String,
+    },
     /// Finished; the figures.
     Done {
         /// The content of `result.json`.
@@ -91,7 +102,21 @@ pub fn status(path: &Path) -> Result<Status, LabError> {
         return Ok(Status::Done { result });
     }
     let steps = checkpoint::steps(&path.join("checkpoints"))?;
-    Ok(Status::Incomplete { step: steps.last().copied().unwrap_or(0) })
+    let step = steps.last().copied().unwrap_or(0);
+    let failure = path.join("failure.json");
+    if failure.exists() {
+        let Failure { code, why, .. } = read_json(&failure)?;
+        return Ok(Status::Failed { step, code, why });
+    }
+    Ok(Status::Incomplete { step })
+}
+
+/// `failure.json`.
+#[derive(Serialize, Deserialize)]
+struct Failure {
+    version: u64,
+    code: String,
+    why: String,
 }
 
 /// All runs under `root`, in the order of their paths: folders with a manifest.
@@ -112,6 +137,22 @@ pub fn list(root: &Path) -> Result<Vec<(PathBuf, Manifest)>, LabError> {
     }
     found.sort_by(|a, b| a.0.cmp(&b.0));
     Ok(found)
+}
+
+/// Which runs there are, by key.
+#[derive(Debug, Default)]
+pub struct Known(BTreeMap<String, String>);
+
+impl Known {
+    /// The runs under `root`.
+    pub fn read(root: &Path) -> Result<Self, LabError> {
+        Ok(Self(list(root)?.into_iter().map(|(_, m)| (m.key, m.name)).collect()))
+    }
+
+    /// The name that the run with `key` has.
+    pub fn name_of(&self, key: &str) -> Option<&str> {
+        self.0.get(key).map(String::as_str)
+    }
 }
 
 impl RunDir {
@@ -205,6 +246,25 @@ impl RunDir {
         if kept == text { Ok(()) } else { write_whole(&path, kept.as_bytes()) }
     }
 
+    /// Marks the run as failed.
+    pub fn fail(&mut self, host: &dyn Host, error: &LabError) -> Result<(), LabError> {
+        let (code, why) = (error.code().to_owned(), error.to_string());
+        self.event(host, "failed", json!({ "code": code, "why": why }));
+        let failure = Failure { version: SCHEMA_VERSION, code, why };
+        write_json(&self.path.join("failure.json"), &failure)
+    }
+
+    /// It is tried again: what failed before does not count.
+    pub fn forgive(&self) -> Result<(), LabError> {
+        let path = self.path.join("failure.json");
+        match std::fs::remove_file(&path) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                Err(LabError::write(&path, source))
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
     /// Marks the run as finished, with its figures.
     pub fn finish(&self, result: &Value) -> Result<(), LabError> {
         write_json(&self.path.join("result.json"), result)
@@ -215,7 +275,6 @@ impl RunDir {
 mod tests {
     use super::*;
     use crate::host::FakeHost;
-    use std::collections::BTreeMap;
 
     fn manifest(name: &str) -> Manifest {
         let inputs = KeyInputs {
@@ -252,6 +311,20 @@ mod tests {
         assert_eq!(listed, [(path.clone(), manifest)]);
         let events = std::fs::read_to_string(path.join("events.jsonl")).expect("read");
         assert_eq!(events.lines().count(), 1);
+    }
+
+    #[test]
+    fn a_failed_run_says_why_until_it_is_tried_again() {
+        let root = tempfile::tempdir().expect("a temporary folder");
+        let mut run = RunDir::open(root.path(), &manifest("a")).expect("opened");
+        run.forgive().expect("nothing to forgive");
+        let error = LabError::Tensor("too short".to_owned());
+        run.fail(&FakeHost::default(), &error).expect("written");
+        let failed =
+            Status::Failed { step: 0, code: "E0857".to_owned(), why: "too short".to_owned() };
+        assert_eq!(status(run.path()).expect("read"), failed);
+        run.forgive().expect("removed");
+        assert_eq!(status(run.path()).expect("read"), Status::Incomplete { step: 0 });
     }
 
     #[test]

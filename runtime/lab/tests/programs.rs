@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use cs336_compiler::world::World;
 use cs336_device::Cpu;
-use cs336_lab::experiment::{Program, Report, Settings, Standing, run, standings};
+use cs336_lab::experiment::{Program, Report, Settings, run};
 use cs336_lab::facts::Facts;
 use cs336_lab::progress::{Note, Progress, Watcher};
+use cs336_lab::standing::{Standing, standings};
 use cs336_lab::train::Outcome;
 use cs336_lab::{FakeHost, LabError};
 
@@ -101,7 +102,8 @@ impl Place {
         let world = Files { text: &self.text, facts: &facts };
         let program = Program { world: &world, facts: &facts, path: &path, sets: &[] };
         let root = self.folder.path().join(runs);
-        let settings = Settings { root, cache, yes: false, peak_flops: None };
+        let settings =
+            Settings { root, cache, yes: false, peak_flops: None, retry_failed: false, jobs: None };
         let device = Cpu::new(Some(threads)).expect("threads");
         self.stop.store(false, Ordering::SeqCst);
         let mut watch =

@@ -79,7 +79,7 @@ pub(super) fn check_model(
     let spec = match super::later_of(&v) {
         Some(node) => {
             lines.push(format!("{name}   known after `{node}`"));
-            Spec::After { node }
+            Spec::After { node, asks: false }
         }
         None => {
             if of_model(eval, &alone(model, span)).is_none() {

@@ -36,17 +36,11 @@ const DRAWS: &[&str] = &["stories", "holdout", "take", "mix"];
 pub(super) fn of_nodes<'n>(
     eval: &mut Eval<'_>,
     nodes: impl Iterator<Item = &'n NodeValue>,
-    wrapped: bool,
 ) -> String {
     let mut writer = Writer { eval, definitions: IndexMap::new(), labels: IndexMap::new() };
     let mut out = String::new();
     for n in nodes {
-        let text = writer.node(n);
-        if wrapped {
-            let _ = writeln!(out, "{} {{\n{text}}}", n.kind);
-        } else {
-            out += &text;
-        }
+        out += &writer.node(n);
     }
     out + &writer.defined()
 }

@@ -11,6 +11,7 @@ mod fit;
 mod law;
 mod meaning;
 mod plain;
+mod points;
 mod prompt;
 pub mod schema;
 mod sweep;
@@ -85,6 +86,7 @@ pub fn check_nodes(eval: &mut Eval<'_>) -> (Nodes, Vec<String>) {
             facts::check_model(eval, name, &l, *span, &mut nodes, &mut lines);
         }
     }
+    points::add_imported(eval, &mut nodes);
     for e in asserts {
         check_assert(eval, &e);
     }
@@ -178,8 +180,10 @@ fn add_node(eval: &mut Eval<'_>, n: &Rc<NodeValue>, nodes: &mut Nodes, lines: &m
     }
     let later = n.fields.fields.values().find_map(|(v, _)| later_of(v));
     let spec = if let Some(node) = later {
-        lines.push(format!("{}   known after `{node}`", n.name));
-        Some(Spec::After { node })
+        let asks = train::asks(n);
+        let ask = if asks { ", asks first" } else { "" };
+        lines.push(format!("{}   known after `{node}`{ask}", n.name));
+        Some(Spec::After { node, asks })
     } else {
         match n.kind.as_str() {
             "data" => plain::data(eval, n),
@@ -194,7 +198,7 @@ fn add_node(eval: &mut Eval<'_>, n: &Rc<NodeValue>, nodes: &mut Nodes, lines: &m
             "sweep" => {
                 if let Some(s) = sweep::sweep(eval, n) {
                     lines.push(sweep::line(&n.name, &s));
-                    nodes.insert(n.name.to_string(), sweep_node(eval, n, &s));
+                    points::add(eval, n, s, nodes);
                 }
                 None
             }
@@ -211,25 +215,10 @@ fn add_node(eval: &mut Eval<'_>, n: &Rc<NodeValue>, nodes: &mut Nodes, lines: &m
     };
     let Some(spec) = spec else { return };
     let needs = plain::needs(n);
-    let meaning = meaning::of_nodes(eval, std::iter::once(&**n), false);
+    let meaning = meaning::of_nodes(eval, std::iter::once(&**n));
     let node =
         Node { name: n.name.to_string(), kind: n.kind.clone(), span: n.span, needs, spec, meaning };
     nodes.insert(n.name.to_string(), node);
-}
-
-/// A sweep needs what its points need, and means what they mean.
-fn sweep_node(eval: &mut Eval<'_>, n: &NodeValue, s: &Sweep) -> Node {
-    let mut needs: Vec<String> = s.after.iter().cloned().collect();
-    for p in &s.points {
-        for name in plain::needs(&p.node) {
-            if !needs.contains(&name) {
-                needs.push(name);
-            }
-        }
-    }
-    let meaning = meaning::of_nodes(eval, s.points.iter().map(|p| &*p.node), true);
-    let spec = Spec::NotBuilt { part: schema::SWEEPS.to_owned() };
-    Node { name: n.name.to_string(), kind: n.kind.clone(), span: n.span, needs, spec, meaning }
 }
 
 /// The node after which a value is known, if it is not known yet.

@@ -7,11 +7,12 @@ use std::rc::Rc;
 
 use super::super::call::clone_node;
 use super::super::eval::{Eval, describe, same};
+use super::super::hir::Budget;
 use super::super::units::{self, Unit};
 use super::super::value::{NodeValue, Quantity, Scope, Value};
 use super::schema::{self, FieldType};
 use super::train::{self, Costed};
-use super::{fields, later_of};
+use super::{fields, later_of, points};
 use crate::problem::Problem;
 use crate::syntax::ast::{self, ExprKind, ItemKind};
 
@@ -86,16 +87,27 @@ pub(super) fn sweep(eval: &mut Eval<'_>, n: &NodeValue) -> Option<Sweep> {
         eval.problem(p.help("every combination was left out, or a list is empty"));
         return None;
     }
-    let cheapest = match field(n, "order") {
+    let cheapest = match setting(eval, n, "order") {
         Some(e) => {
-            let v = own(eval, n, "order", e)?;
+            let v = own(eval, n, "order", &e)?;
             matches!(v, Value::Text(t) if &*t == "cheapest_first")
         }
         None => false,
     };
     if cheapest {
-        let flops = |p: &Point| p.cost.as_ref().and_then(flops_of).unwrap_or(f64::INFINITY);
-        found.points.sort_by(|a, b| flops(a).total_cmp(&flops(b)));
+        // Points with the same budget stay in their order, although whole steps make their costs differ a little.
+        let cost = |p: &Point| {
+            let Some(c) = &p.cost else { return f64::INFINITY };
+            match c.spec.budget {
+                Budget::Flops(budget) => budget,
+                Budget::Tokens(_)
+                | Budget::TokensPerParam(_)
+                | Budget::Steps(_)
+                | Budget::Epochs(_)
+                | Budget::Seconds(_) => flops_of(c).unwrap_or(f64::INFINITY),
+            }
+        };
+        found.points.sort_by(|a, b| cost(a).total_cmp(&cost(b)));
     }
     let width = (found.points.len().saturating_sub(1)).to_string().len().max(2);
     for (i, p) in found.points.iter_mut().enumerate() {
@@ -103,8 +115,8 @@ pub(super) fn sweep(eval: &mut Eval<'_>, n: &NodeValue) -> Option<Sweep> {
         p.node = Rc::new(NodeValue { name: name.as_str().into(), ..clone_node(&p.node) });
     }
     for name in ["search", "stop", "best"] {
-        if let Some(e) = field(n, name) {
-            let v = own(eval, n, name, e)?;
+        if let Some(e) = setting(eval, n, name) {
+            let v = own(eval, n, name, &e)?;
             if let (Value::Record(r), "search") = (&v, name)
                 && let Some(Value::Number(q)) = r.get("points")
             {
@@ -131,6 +143,24 @@ pub(super) fn line(name: &str, s: &Sweep) -> String {
 /// Model FLOPs of all points, where all are known.
 pub(super) fn flops(s: &Sweep) -> Option<f64> {
     total_of(s, &flops_of)
+}
+
+/// Model FLOPs that all points may cost, where `total` is in FLOPs.
+pub(super) fn allowed_flops(eval: &mut Eval<'_>, n: &NodeValue) -> Option<f64> {
+    let e = setting(eval, n, "total")?;
+    match own(eval, n, "total", &e)? {
+        Value::Number(q) if units::name(&q.unit) == "FLOPs" => Some(q.value),
+        _ => None,
+    }
+}
+
+/// A field that holds for all points: as `--set` says, else as written.
+fn setting(eval: &Eval<'_>, n: &NodeValue, name: &str) -> Option<ast::Expr> {
+    let set = eval.sets.iter().rev().find(|(path, _)| match path.as_slice() {
+        [node, field] => **node == *n.name && field == name,
+        _ => false,
+    });
+    set.map(|(_, e)| e.clone()).or_else(|| field(n, name).cloned())
 }
 
 fn field<'a>(n: &'a NodeValue, name: &str) -> Option<&'a ast::Expr> {
@@ -315,8 +345,8 @@ fn total_of(s: &Sweep, cost: &dyn Fn(&Costed) -> Option<f64>) -> Option<f64> {
 
 /// E0501 if all points together cost more than `total`, with what to leave out.
 fn within_total(eval: &mut Eval<'_>, n: &NodeValue, s: &Sweep) -> Option<()> {
-    let Some(e) = field(n, "total") else { return Some(()) };
-    let allowed = match own(eval, n, "total", e)? {
+    let Some(e) = setting(eval, n, "total") else { return Some(()) };
+    let allowed = match own(eval, n, "total", &e)? {
         Value::Number(q) => q,
         _ => return Some(()),
     };
@@ -325,8 +355,12 @@ fn within_total(eval: &mut Eval<'_>, n: &NodeValue, s: &Sweep) -> Option<()> {
             "FLOPs" => flops_of(c),
             "tokens" => Some(c.spec.steps? as f64 * c.spec.batch_tokens as f64),
             "s" => match c.spec.budget {
-                super::super::hir::Budget::Seconds(s) => Some(s),
-                _ => None,
+                Budget::Seconds(s) => Some(s),
+                Budget::Flops(_)
+                | Budget::Tokens(_)
+                | Budget::TokensPerParam(_)
+                | Budget::Steps(_)
+                | Budget::Epochs(_) => None,
             },
             _ => None,
         }
@@ -354,8 +388,29 @@ fn within_total(eval: &mut Eval<'_>, n: &NodeValue, s: &Sweep) -> Option<()> {
             show(left, &allowed.unit)
         ));
     }
+    p = p.help(dearest(s, &|c| cost(c).map(|value| (value, show(value, &allowed.unit)))));
     eval.problem(p);
     None
+}
+
+/// The dearest points as a table, the dearest first.
+fn dearest(s: &Sweep, cost: &dyn Fn(&Costed) -> Option<(f64, String)>) -> String {
+    const SHOWN: usize = 5;
+    let mut all: Vec<(&Point, f64, String)> = s
+        .points
+        .iter()
+        .filter_map(|p| {
+            let (value, shown) = cost(p.cost.as_ref()?)?;
+            Some((p, value, shown))
+        })
+        .collect();
+    all.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let width = all.iter().take(SHOWN).map(|(p, ..)| p.node.name.len()).max().unwrap_or(0);
+    let mut text = "the dearest points:".to_owned();
+    for (p, _, shown) in all.iter().take(SHOWN) {
+        text += &format!("\n{:<width$}  {shown}  {}", p.node.name, points::place(p));
+    }
+    text
 }
 
 /// The value of one `for` whose points are best left out: the fewest FLOPs lost that bring the rest under the limit, else the most.

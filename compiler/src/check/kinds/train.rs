@@ -20,6 +20,9 @@ use crate::syntax::ast::ItemKind;
 
 /// The parts of a training node that are compiled.
 pub fn train_parts(eval: &mut Eval<'_>, node: &str) -> Option<TrainParts> {
+    if let Some(point) = eval.points.get(node).cloned() {
+        return parts(eval, &point);
+    }
     let span = eval.modules.get(MAIN)?.items.get(*eval.modules[MAIN].names.get(node)?)?.span;
     match eval.item_value(MAIN, node, span) {
         Value::Node(n) => parts(eval, &n),
@@ -275,6 +278,17 @@ fn known_tokens(eval: &Eval<'_>, s: &Stream) -> Option<(String, f64)> {
     None
 }
 
+/// True if a node has `start = ask`.
+pub(super) fn asks(n: &NodeValue) -> bool {
+    matches!(n.fields.get("start"), Some(Value::Text(t)) if &**t == "ask")
+}
+
+/// The data that a training node reads and its tokens, where known.
+pub(super) fn known_tokens_of(eval: &mut Eval<'_>, n: &NodeValue) -> Option<(String, f64)> {
+    let stream = data_of(eval, n)?;
+    known_tokens(eval, &stream)
+}
+
 /// W0510 if a budget that is no number of epochs reads the data more than once.
 fn repeats(eval: &mut Eval<'_>, n: &NodeValue, t: &TrainSpec) {
     let (Some(steps), false) = (t.steps, matches!(t.budget, Budget::Epochs(_))) else { return };
@@ -439,6 +453,9 @@ fn every(eval: &mut Eval<'_>, r: &Record, what: &str, span: Span) -> Option<Ever
     None
 }
 
+/// How often a run saves that does not say so: what a crash costs at most.
+const SAVE_SECONDS: f64 = 60.0;
+
 fn execution(eval: &mut Eval<'_>, n: &NodeValue, train: &Rc<Stream>) -> Option<Execution> {
     let limit = match n.fields.get("limit") {
         None => None,
@@ -525,7 +542,7 @@ fn execution(eval: &mut Eval<'_>, n: &NodeValue, train: &Rc<Stream>) -> Option<E
         }
     };
     let (save_every, keep) = match block("save") {
-        None => (Every::Never, 1),
+        None => (Every::Seconds(SAVE_SECONDS), 1),
         Some(r) => {
             let span = at(n, "save");
             (every(eval, &r, "save", span)?, plain(&r, "keep").unwrap_or(2.0).max(1.0) as u64)
@@ -541,7 +558,7 @@ fn execution(eval: &mut Eval<'_>, n: &NodeValue, train: &Rc<Stream>) -> Option<E
         sample,
         save_every,
         keep,
-        ask: matches!(n.fields.get("start"), Some(Value::Text(t)) if &**t == "ask"),
+        ask: asks(n),
         remat: match n.fields.get("remat") {
             Some(Value::Text(t)) => t.to_string(),
             Some(Value::None) => "none".into(),

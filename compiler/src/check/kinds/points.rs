@@ -1,0 +1,222 @@
+//! A checked sweep as nodes: one for each point, and the sweep itself, which needs them.
+//!
+//! A point is an ordinary node that no item of a file declares; the evaluator keeps it by its name, so that it is compiled like any
+//! other. Nodes of other files that a program leans on (`use "./tiny.cs336" { baseline }` needs its data and tokenizer) become
+//! nodes of the program too, without a line of their own.
+
+use std::rc::Rc;
+
+use super::super::eval::{Eval, describe};
+use super::super::hir::{Budget, Coordinate, Node, Nodes, PointSpec, Spec, SweepSpec};
+use super::super::modules::MAIN;
+use super::super::units;
+use super::super::value::{NodeValue, Value};
+use super::sweep::{Point, Sweep};
+use super::{add_node, later_of, meaning, plain, schema, sweep, train};
+use crate::problem::Problem;
+use crate::source::Span;
+
+/// A point whose work is farther below its budget than this does not lie on the curve that it is drawn on.
+const GRANULARITY: f64 = 0.01;
+
+/// Puts the points of a sweep, then the sweep, among the nodes.
+pub(super) fn add(eval: &mut Eval<'_>, n: &NodeValue, s: Sweep, nodes: &mut Nodes) {
+    coarse(eval, n, &s);
+    repeats(eval, n, &s);
+    let mut spec = SweepSpec {
+        points: Vec::new(),
+        flops: sweep::flops(&s),
+        total_flops: sweep::allowed_flops(eval, n),
+    };
+    let mut needs: Vec<String> = s.after.iter().cloned().collect();
+    for point in s.points {
+        let node = point_node(eval, n, &point);
+        let at = point.at.iter().map(|(name, value)| coordinate(name, value)).collect();
+        spec.points.push(PointSpec { node: node.name.clone(), at });
+        needs.push(node.name.clone());
+        eval.points.insert(node.name.clone(), point.node);
+        nodes.insert(node.name.clone(), node);
+    }
+    // A sweep means what its points mean, each of which holds the definitions that it reaches.
+    let meaning: String = spec
+        .points
+        .iter()
+        .filter_map(|p| nodes.get(&p.node))
+        .map(|n| format!("{} {{\n{}}}\n", n.kind, n.meaning))
+        .collect();
+    let node = Node {
+        name: n.name.to_string(),
+        kind: n.kind.clone(),
+        span: n.span,
+        needs,
+        spec: Spec::Sweep(Box::new(spec)),
+        meaning,
+    };
+    nodes.insert(n.name.to_string(), node);
+}
+
+/// Adds the nodes of other files that the nodes so far need, and those that these need.
+pub(super) fn add_imported(eval: &mut Eval<'_>, nodes: &mut Nodes) {
+    let mut at = 0;
+    while at < nodes.len() {
+        let (needed, span) = (nodes[at].needs.clone(), nodes[at].span);
+        at += 1;
+        for name in needed {
+            if nodes.contains_key(&name) {
+                continue;
+            }
+            if let Some(n) = elsewhere(eval, &name, span) {
+                add_node(eval, &n, nodes, &mut Vec::new());
+            }
+        }
+    }
+}
+
+/// The node `name` of another file of the user.
+fn elsewhere(eval: &mut Eval<'_>, name: &str, needed_at: Span) -> Option<Rc<NodeValue>> {
+    let found: Vec<(usize, Span)> = (MAIN + 1..eval.modules.len())
+        .filter(|m| !eval.sources.file(eval.modules[*m].file).is_std)
+        .filter_map(|m| {
+            let module = &eval.modules[m];
+            Some((m, module.items[*module.names.get(name)?].span))
+        })
+        .collect();
+    let (module, span) = *found.first()?;
+    if let Some((_, other)) = found.get(1) {
+        let text = format!("two files have a node `{name}`, and a node of this file leans on it");
+        eval.problem(
+            Problem::new("E0208", needed_at, text)
+                .label(span, "here")
+                .label(*other, "and here")
+                .help("give one of them another name"),
+        );
+        return None;
+    }
+    match eval.item_value(module, name, span) {
+        Value::Node(n) => Some(n),
+        _ => None,
+    }
+}
+
+fn point_node(eval: &mut Eval<'_>, n: &NodeValue, point: &Point) -> Node {
+    let node = &point.node;
+    let later = node.fields.fields.values().find_map(|(v, _)| later_of(v));
+    let spec = match (&point.cost, later) {
+        (_, Some(later)) => Spec::After { node: later, asks: train::asks(node) },
+        (Some(costed), None) => costed.clone().into_spec(),
+        (None, None) => {
+            let part = schema::kind(&node.kind).map_or(schema::SWEEPS, |k| k.part);
+            Spec::NotBuilt { part: part.to_owned() }
+        }
+    };
+    let needs = plain::needs(node);
+    let meaning = meaning::of_nodes(eval, std::iter::once(&**node));
+    Node {
+        name: node.name.to_string(),
+        kind: node.kind.clone(),
+        span: n.span,
+        needs,
+        spec,
+        meaning,
+    }
+}
+
+fn coordinate(name: &str, value: &Value) -> Coordinate {
+    let number = match value {
+        Value::Number(q) => Some(q.value),
+        _ => None,
+    };
+    let shown = match value {
+        Value::Text(t) => t.to_string(),
+        Value::Node(n) => n.name.to_string(),
+        other => describe(other),
+    };
+    Coordinate { name: name.to_owned(), shown, number }
+}
+
+/// W0511 if whole steps leave too much of a budget unspent: equal budgets are then not equal.
+fn coarse(eval: &mut Eval<'_>, n: &NodeValue, s: &Sweep) {
+    let unspent = |p: &Point| -> Option<f64> {
+        let t = &p.cost.as_ref()?.spec;
+        match t.budget {
+            Budget::Flops(budget) => Some(1.0 - t.steps? as f64 * t.step_flops / budget),
+            Budget::Tokens(_)
+            | Budget::TokensPerParam(_)
+            | Budget::Steps(_)
+            | Budget::Epochs(_)
+            | Budget::Seconds(_) => None,
+        }
+    };
+    let off: Vec<(&Point, f64)> = s
+        .points
+        .iter()
+        .filter_map(|p| Some((p, unspent(p)?)))
+        .filter(|(_, left)| *left > GRANULARITY)
+        .collect();
+    let Some((worst, left)) = off.iter().copied().max_by(|a, b| a.1.total_cmp(&b.1)) else {
+        return;
+    };
+    let Some(cost) = &worst.cost else { return };
+    let (steps, batch) = (cost.spec.steps.unwrap_or(0), cost.spec.batch_tokens);
+    let text = format!(
+        "{} of {} points miss their budgets by more than {:.0}%: a step is too large a piece of them",
+        off.len(),
+        s.points.len(),
+        100.0 * GRANULARITY
+    );
+    // So many steps that even one that is missing is less than the granularity.
+    let rows = (batch as f64 * steps as f64 * GRANULARITY / cost.spec.seq as f64).floor().max(1.0);
+    let budget_at = worst.node.fields.fields.get("budget").and_then(|(_, span)| *span);
+    eval.problem(
+        Problem::new("W0511", budget_at.unwrap_or(n.span), text)
+            .help(format!(
+                "`{}` ({}) has {steps} steps of {batch} tokens and leaves {:.1}% unspent",
+                worst.node.name,
+                place(worst),
+                100.0 * left
+            ))
+            .help(format!(
+                "a batch of {} tokens or less always comes within {:.0}%",
+                rows * cost.spec.seq as f64,
+                100.0 * GRANULARITY
+            )),
+    );
+}
+
+/// W0510 once for a sweep, with the point that reads its data most often.
+fn repeats(eval: &mut Eval<'_>, n: &NodeValue, s: &Sweep) {
+    let mut most: Option<(&Point, f64, String)> = None;
+    let mut count = 0;
+    for p in &s.points {
+        let Some(cost) = &p.cost else { continue };
+        let (Some(steps), false) = (cost.spec.steps, matches!(cost.spec.budget, Budget::Epochs(_)))
+        else {
+            continue;
+        };
+        let Some((part, have)) = train::known_tokens_of(eval, &p.node) else { continue };
+        let epochs = steps as f64 * cost.spec.batch_tokens as f64 / have;
+        if epochs < 1.05 {
+            continue;
+        }
+        count += 1;
+        if most.as_ref().is_none_or(|(_, known, _)| epochs > *known) {
+            most = Some((p, epochs, format!("`{part}`, {} tokens", units::short(have))));
+        }
+    }
+    let Some((p, epochs, part)) = most else { return };
+    let text = format!(
+        "{count} of {} points read their data ({part}) more than once, at most {epochs:.1} times",
+        s.points.len()
+    );
+    eval.problem(Problem::new("W0510", n.span, text).help(format!(
+        "most: `{}` ({})",
+        p.node.name,
+        place(p)
+    )));
+}
+
+/// `C = 3.0e16 FLOPs, N = 1.20M params`.
+pub(super) fn place(p: &Point) -> String {
+    let all: Vec<String> = p.at.iter().map(|(n, v)| format!("{n} = {}", describe(v))).collect();
+    all.join(", ")
+}
