@@ -8,6 +8,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use crate::law::{Formula, Law, Penalty, Starts};
+use crate::report::ReportSpec;
 use crate::row::Rows;
 use crate::source::Span;
 
@@ -44,6 +45,8 @@ pub enum Spec {
     Train(Box<TrainSpec>),
     /// A law through the results of runs.
     Fit(Box<FitSpec>),
+    /// A report; a plot or table on its own is one of one part.
+    Report(Box<ReportSpec>),
     /// Waits for a result: which node's.
     After { node: String },
     /// Checked, but its runtime is not built yet: which part brings it.

@@ -86,6 +86,7 @@ pub(crate) fn data(
             Spec::Model
             | Spec::Rows(_)
             | Spec::Fit(_)
+            | Spec::Report(_)
             | Spec::After { .. }
             | Spec::NotBuilt { .. } => {}
         }

@@ -62,6 +62,7 @@ pub(crate) fn plan(
             | Spec::Tokenizer(_)
             | Spec::Model
             | Spec::Fit(_)
+            | Spec::Report(_)
             | Spec::After { .. }
             | Spec::NotBuilt { .. } => None,
         };
@@ -110,6 +111,7 @@ pub(crate) fn graph(
             | Spec::Tokenizer(_)
             | Spec::Model
             | Spec::Fit(_)
+            | Spec::Report(_)
             | Spec::After { .. }
             | Spec::NotBuilt { .. },
         )

@@ -91,6 +91,7 @@ impl Room {
                 | Spec::Model
                 | Spec::Train(_)
                 | Spec::Fit(_)
+                | Spec::Report(_)
                 | Spec::After { .. },
             )
             | None => {

@@ -140,6 +140,7 @@ pub fn standings(
         Ok(match &node.spec {
             Spec::Data(_) | Spec::Rows(_) | Spec::Tokenizer(_) | Spec::Model => Standing::Ready,
             Spec::After { node } => Standing::After { node: node.clone() },
+            Spec::Report(_) => Standing::Ready,
             Spec::NotBuilt { part } => Standing::NotBuilt { part: part.clone() },
             Spec::Fit(_) => Standing::NotBuilt { part: FITS.to_owned() },
             Spec::Train(_) => {
@@ -209,6 +210,12 @@ pub fn run(
             Spec::Fit(_) => {
                 let what = format!("the fit `{name}`");
                 report.refused.push(LabError::NotBuilt { what, part: FITS.to_owned() });
+                without.push(name.clone());
+            }
+            Spec::Report(_) => {
+                let what = format!("the {} `{name}`", node.kind);
+                let part = "part 2, sweeps and laws".to_owned();
+                report.refused.push(LabError::NotBuilt { what, part });
                 without.push(name.clone());
             }
             Spec::NotBuilt { part } => {
@@ -373,6 +380,7 @@ fn needs(node: &Node) -> impl Iterator<Item = &String> {
         | Spec::Model
         | Spec::Train(_)
         | Spec::Fit(_)
+        | Spec::Report(_)
         | Spec::NotBuilt { .. } => None,
     };
     node.needs.iter().chain(waits)
