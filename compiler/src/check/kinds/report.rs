@@ -40,8 +40,8 @@ pub(super) fn report(eval: &mut Eval<'_>, n: &NodeValue) -> Option<(Made, Vec<St
     };
     let mut parts = Vec::new();
     let fine = match n.kind.as_str() {
-        "plot" => making.plot(eval, "", &n.fields, n.span).map(|p| parts.push(p)),
-        "table" => making.table(eval, "", &n.fields, n.span).map(|t| parts.push(t)),
+        "plot" => making.plot(eval, &n.name, &n.fields, n.span).map(|p| parts.push(p)),
+        "table" => making.table(eval, &n.name, &n.fields, n.span).map(|t| parts.push(t)),
         _ => making.parts(eval, n, &mut parts),
     };
     fine?;
