@@ -23,6 +23,7 @@ use crate::host::Host;
 use crate::key::{KeyInputs, NUMERICS_VERSION};
 use crate::machine::PlanMachine;
 use crate::progress::{Note, Watcher};
+use crate::report::{self, NoFits};
 use crate::rundir::{self, Manifest, RunDir, SCHEMA_VERSION, Status};
 use crate::train::{Around, Outcome, Task, train};
 
@@ -176,7 +177,7 @@ pub fn run(
 ) -> Result<Report, LabError> {
     let mut checked = program.sound()?;
     let room = Room::new(&settings.cache);
-    let mut report = Report::default();
+    let mut summary = Report::default();
     let mut without: Vec<String> = Vec::new();
     for name in order(&checked.nodes, targets)? {
         if stop.load(Ordering::SeqCst) {
@@ -186,7 +187,7 @@ pub fn run(
         if let Some(missing) = needs(&node).find(|need| without.contains(need)) {
             let part = format!("`{missing}`, which it needs");
             let what = format!("the {} `{name}`", node.kind);
-            report.refused.push(LabError::NotBuilt { what, part });
+            summary.refused.push(LabError::NotBuilt { what, part });
             without.push(name);
             continue;
         }
@@ -195,7 +196,7 @@ pub fn run(
             checked = program.sound()?;
             node = checked.nodes.get(&name).cloned().unwrap_or(node);
             if let Spec::After { .. } = node.spec {
-                report.refused.push(LabError::Waits { node: name.clone(), on });
+                summary.refused.push(LabError::Waits { node: name.clone(), on });
                 without.push(name);
                 continue;
             }
@@ -209,18 +210,22 @@ pub fn run(
             Spec::After { .. } => {}
             Spec::Fit(_) => {
                 let what = format!("the fit `{name}`");
-                report.refused.push(LabError::NotBuilt { what, part: FITS.to_owned() });
+                summary.refused.push(LabError::NotBuilt { what, part: FITS.to_owned() });
                 without.push(name.clone());
             }
-            Spec::Report(_) => {
-                let what = format!("the {} `{name}`", node.kind);
-                let part = "part 2, sweeps and laws".to_owned();
-                report.refused.push(LabError::NotBuilt { what, part });
-                without.push(name.clone());
+            Spec::Report(spec) => {
+                match report::report(&name, spec, &checked.nodes, &settings.root, &NoFits) {
+                    Ok(made) => tell(&made, watcher),
+                    Err(error @ LabError::Waits { .. }) => {
+                        summary.refused.push(error);
+                        without.push(name.clone());
+                    }
+                    Err(error) => return Err(error),
+                }
             }
             Spec::NotBuilt { part } => {
                 let what = format!("the {} `{name}`", node.kind);
-                report.refused.push(LabError::NotBuilt { what, part: part.clone() });
+                summary.refused.push(LabError::NotBuilt { what, part: part.clone() });
                 without.push(name.clone());
             }
             Spec::Data(spec) => {
@@ -255,15 +260,15 @@ pub fn run(
                 }
                 let around = &mut Around { host, stop, watcher };
                 match run_train(&mut checked, &node, spec, &data, &room, settings, device, around) {
-                    Ok(outcome) => report.runs.push((name.clone(), outcome)),
+                    Ok(outcome) => summary.runs.push((name.clone(), outcome)),
                     Err(error @ LabError::Ask { .. }) => {
-                        report.refused.push(error);
+                        summary.refused.push(error);
                         without.push(name.clone());
                     }
                     Err(error) => return Err(error),
                 }
                 if let Some((_, Outcome::Limit { .. } | Outcome::Interrupted { .. })) =
-                    report.runs.last()
+                    summary.runs.last()
                 {
                     without.push(name.clone());
                 }
@@ -274,7 +279,7 @@ pub fn run(
             checked = program.sound()?;
         }
     }
-    Ok(report)
+    Ok(summary)
 }
 
 /// What a run is, as far as its key goes.
@@ -368,6 +373,18 @@ fn run_train(
         peak_flops: settings.peak_flops,
     };
     train(task, &mut machine, &mut dir, around)
+}
+
+/// Says what a report's rows lack, and where it is.
+fn tell(made: &report::Report, watcher: &mut dyn Watcher) {
+    for w in &made.warnings {
+        let message = format!("{}; {}", w.message, w.help);
+        watcher.note(&Note::Warning { code: w.code.to_owned(), message });
+    }
+    if let Some(path) = made.files.first() {
+        let (path, files) = (path.display().to_string(), made.files.len());
+        watcher.note(&Note::Wrote { path, files });
+    }
 }
 
 /// What must have run before a node: what it says, and what it waits for.
