@@ -20,6 +20,7 @@ pub mod pipeline;
 pub mod plan;
 pub mod problem;
 pub mod programs;
+pub mod report;
 pub mod row;
 pub mod scalar;
 pub mod source;

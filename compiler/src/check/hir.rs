@@ -8,6 +8,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use crate::law::{Formula, Law, Penalty, Starts};
+use crate::report::ReportSpec;
 use crate::row::Rows;
 use crate::source::Span;
 
@@ -46,6 +47,8 @@ pub enum Spec {
     Fit(Box<FitSpec>),
     /// The same run at many points.
     Sweep(Box<SweepSpec>),
+    /// A report; a plot or table on its own is one of one part.
+    Report(Box<ReportSpec>),
     /// Waits for a result: which node's. `asks`: it then needs a yes.
     After { node: String, asks: bool },
     /// Checked, but its runtime is not built yet: which part brings it.

@@ -124,10 +124,10 @@ impl<'w> Eval<'w> {
         let index = self.modules.len();
         let mut names = IndexMap::new();
         for (i, item) in ast.items.iter().enumerate() {
-            let Some(id) = declared(&item.kind) else { continue };
-            if let Some(old) = names.insert(id.name.clone(), i) {
+            let Some((name, span)) = declared(&item.kind) else { continue };
+            if let Some(old) = names.insert(name.to_owned(), i) {
                 let first: &ast::Item = &ast.items[old];
-                let p = Problem::new("E0208", id.span, format!("`{}` is declared twice", id.name))
+                let p = Problem::new("E0208", span, format!("`{name}` is declared twice"))
                     .label(first.span, "first here");
                 self.problems.push(p);
             }
@@ -484,15 +484,18 @@ fn has_word(text: &str, name: &str) -> bool {
         .any(|(at, _)| !text[..at].ends_with(word) && !text[at + name.len()..].starts_with(word))
 }
 
-/// The name that an item declares.
-fn declared(kind: &ItemKind) -> Option<&ast::Ident> {
-    match kind {
+/// The name that an item declares, and where. One in quotes (`plot "Loss"`) cannot be used elsewhere, and is a name of its own all the same.
+fn declared(kind: &ItemKind) -> Option<(&str, Span)> {
+    let id = match kind {
         ItemKind::Let { pattern: ast::Pattern::Name(id), .. } | ItemKind::Knob { name: id, .. } => {
-            Some(id)
+            id
         }
-        ItemKind::Fn(c) | ItemKind::Def { callable: c, .. } => Some(&c.name),
-        ItemKind::Layer { name, .. } => Some(name),
-        ItemKind::Node { name: Some(NodeName::Ident(id)), .. } => Some(id),
+        ItemKind::Fn(c) | ItemKind::Def { callable: c, .. } => &c.name,
+        ItemKind::Layer { name, .. } => name,
+        ItemKind::Node { name: Some(NodeName::Ident(id)), .. } => id,
+        ItemKind::Node { name: Some(NodeName::Text(text, span)), .. } => {
+            return Some((text, *span));
+        }
         ItemKind::Use { .. }
         | ItemKind::Let { .. }
         | ItemKind::Weight(_)
@@ -506,8 +509,9 @@ fn declared(kind: &ItemKind) -> Option<&ast::Ident> {
         | ItemKind::Method(_)
         | ItemKind::Node { .. }
         | ItemKind::Expr(_)
-        | ItemKind::Error => None,
-    }
+        | ItemKind::Error => return None,
+    };
+    Some((&id.name, id.span))
 }
 
 /// A plain number, for tables of facts.

@@ -87,6 +87,7 @@ pub(crate) fn data(
             | Spec::Rows(_)
             | Spec::Fit(_)
             | Spec::Sweep(_)
+            | Spec::Report(_)
             | Spec::After { .. }
             | Spec::NotBuilt { .. } => {}
         }

@@ -76,6 +76,7 @@ pub(crate) fn plan(
             | Spec::Fit(_)
             | Spec::Train(_)
             | Spec::Sweep(_)
+            | Spec::Report(_)
             | Spec::After { .. }
             | Spec::NotBuilt { .. } => None,
         };
@@ -138,6 +139,7 @@ pub(crate) fn graph(
             | Spec::Model
             | Spec::Fit(_)
             | Spec::Sweep(_)
+            | Spec::Report(_)
             | Spec::After { .. }
             | Spec::NotBuilt { .. },
         )

@@ -175,6 +175,8 @@ fn note_text(note: &Note) -> String {
     };
     match note {
         Note::Preparing { what } => format!("preparing {what}"),
+        Note::Wrote { path, files: 1 } => format!("wrote {path}"),
+        Note::Wrote { path, files } => format!("wrote {path} and {} more", files - 1),
         Note::Warning { code, message } => format!("warning[{code}]: {message}"),
         Note::Start { node, path } => format!("{node}: starts, in {path}"),
         Note::Resume { node, step } => format!("{node}: goes on from step {step}"),
@@ -207,6 +209,7 @@ fn note_json(note: &Note) -> Value {
     };
     match note {
         Note::Preparing { what } => json!({ "kind": "preparing", "what": what }),
+        Note::Wrote { path, files } => json!({ "kind": "wrote", "path": path, "files": files }),
         Note::Warning { code, message } => {
             json!({ "kind": "warning", "code": code, "message": message })
         }

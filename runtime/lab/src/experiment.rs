@@ -24,6 +24,7 @@ use crate::progress::{Note, Watcher};
 use crate::rundir::Known;
 use crate::sweep::{Ended, sweep};
 use crate::train::{Around, Outcome};
+use crate::report::{self, NoFits};
 
 /// A program on disk with what is known about its data.
 #[derive(Clone, Copy)]
@@ -116,7 +117,7 @@ pub fn run(
     let room = Room::new(&settings.cache);
     let known = Known::read(&settings.root)?;
     let bench = Bench { room: &room, settings, known: &known, host, threads: device.threads() };
-    let mut report = Report::default();
+    let mut summary = Report::default();
     let mut without: Vec<String> = Vec::new();
     let names = order(&checked.nodes, targets)?;
     // Points run with their sweep, unless they alone are asked for.
@@ -129,6 +130,7 @@ pub fn run(
             | Spec::Tokenizer(_)
             | Spec::Model
             | Spec::Fit(_)
+            | Spec::Report(_)
             | Spec::Train(_)
             | Spec::After { .. }
             | Spec::NotBuilt { .. } => None,
@@ -146,7 +148,7 @@ pub fn run(
         if let Some(missing) = needs(&node).find(|need| without.contains(need)) {
             let part = format!("`{missing}`, which it needs");
             let what = format!("the {} `{name}`", node.kind);
-            report.refused.push(LabError::NotBuilt { what, part });
+            summary.refused.push(LabError::NotBuilt { what, part });
             without.push(name);
             continue;
         }
@@ -155,7 +157,7 @@ pub fn run(
             checked = program.sound()?;
             node = checked.nodes.get(&name).cloned().unwrap_or(node);
             if let Spec::After { .. } = node.spec {
-                report.refused.push(LabError::Waits { node: name.clone(), on });
+                summary.refused.push(LabError::Waits { node: name.clone(), on });
                 without.push(name);
                 continue;
             }
@@ -178,14 +180,24 @@ pub fn run(
                         }
                     }
                     Err(error) => {
-                        report.refused.push(error);
+                        summary.refused.push(error);
                         without.push(name.clone());
                     }
                 }
             }
+            Spec::Report(spec) => {
+                match report::report(&name, spec, &checked.nodes, &settings.root, &NoFits) {
+                    Ok(made) => tell(&made, watcher),
+                    Err(error @ LabError::Waits { .. }) => {
+                        summary.refused.push(error);
+                        without.push(name.clone());
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
             Spec::NotBuilt { part } => {
                 let what = format!("the {} `{name}`", node.kind);
-                report.refused.push(LabError::NotBuilt { what, part: part.clone() });
+                summary.refused.push(LabError::NotBuilt { what, part: part.clone() });
                 without.push(name.clone());
             }
             Spec::Data(spec) => {
@@ -208,15 +220,15 @@ pub fn run(
                 }
                 let around = &mut Around { host, stop, watcher };
                 match run_train(&mut checked, &node, spec, &data, bench, device, around) {
-                    Ok(outcome) => report.runs.push((name.clone(), outcome)),
+                    Ok(outcome) => summary.runs.push((name.clone(), outcome)),
                     Err(error @ LabError::Ask { .. }) => {
-                        report.refused.push(error);
+                        summary.refused.push(error);
                         without.push(name.clone());
                     }
                     Err(error) => return Err(error),
                 }
                 if let Some((_, Outcome::Limit { .. } | Outcome::Interrupted { .. })) =
-                    report.runs.last()
+                    summary.runs.last()
                 {
                     without.push(name.clone());
                 }
@@ -245,12 +257,12 @@ pub fn run(
                     match ended {
                         Ended::Outcome(outcome) => {
                             whole &= matches!(outcome, Outcome::Done(_));
-                            report.runs.push((point, outcome));
+                            summary.runs.push((point, outcome));
                         }
                         Ended::Failed(code, why) => report.failed.push((point, code, why)),
                         Ended::Refused(error) => {
                             whole = false;
-                            report.refused.push(error);
+                            summary.refused.push(error);
                         }
                     }
                 }
@@ -264,7 +276,7 @@ pub fn run(
             checked = program.sound()?;
         }
     }
-    Ok(report)
+    Ok(summary)
 }
 
 /// One run that nothing runs beside.
@@ -326,6 +338,18 @@ fn again<'a>(
     Ok(checked)
 }
 
+/// Says what a report's rows lack, and where it is.
+fn tell(made: &report::Report, watcher: &mut dyn Watcher) {
+    for w in &made.warnings {
+        let message = format!("{}; {}", w.message, w.help);
+        watcher.note(&Note::Warning { code: w.code.to_owned(), message });
+    }
+    if let Some(path) = made.files.first() {
+        let (path, files) = (path.display().to_string(), made.files.len());
+        watcher.note(&Note::Wrote { path, files });
+    }
+}
+
 /// What must have run before a node: what it says, and what it waits for.
 fn needs(node: &Node) -> impl Iterator<Item = &String> {
     let waits = match &node.spec {
@@ -337,6 +361,7 @@ fn needs(node: &Node) -> impl Iterator<Item = &String> {
         | Spec::Fit(_)
         | Spec::Train(_)
         | Spec::Sweep(_)
+        | Spec::Report(_)
         | Spec::NotBuilt { .. } => None,
     };
     node.needs.iter().chain(waits)

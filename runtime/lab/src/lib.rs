@@ -21,6 +21,7 @@ pub mod key;
 pub mod ledger;
 pub mod machine;
 pub mod progress;
+pub mod report;
 pub mod rundir;
 pub mod sample;
 pub mod standing;

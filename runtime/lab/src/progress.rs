@@ -66,6 +66,13 @@ pub enum Note {
         /// What: ``tokenizer `bpe` ``.
         what: String,
     },
+    /// A report was written.
+    Wrote {
+        /// Its first file: the page, if it has one.
+        path: String,
+        /// How many files.
+        files: usize,
+    },
     /// What is known about the data now makes a part of the program doubtful.
     Warning {
         /// Its code.

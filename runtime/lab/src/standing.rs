@@ -82,7 +82,7 @@ pub fn standings(
         Spec::Data(_) | Spec::Rows(_) | Spec::Tokenizer(_) | Spec::Model => Standing::Ready,
         Spec::After { node, asks } => Standing::After { node: node.clone(), asks: *asks },
         Spec::NotBuilt { part } => Standing::NotBuilt { part: part.clone() },
-        Spec::Fit(_) => Standing::Ready,
+        Spec::Fit(_) | Spec::Report(_) => Standing::Ready,
         Spec::Train(_) => of_train(node),
         Spec::Sweep(sweep) => {
             let points = sweep.points.iter().filter_map(|p| nodes.get(&p.node));

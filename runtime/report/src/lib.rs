@@ -1,7 +1,8 @@
 //! Reports: charts, tables, HTML, Markdown.
 //!
 //! In reading order: [`page`] is a report as a value and [`chart`] a chart; [`svg()`], [`html()`] and [`markdown()`] write them, [`png()`] draws pixels, and
-//! [`files()`] gives all files of a report. [`curve`] finds trends, [`number`] spells numbers, [`color`] chooses colours. Nothing here reads or writes a file, and the
+//! [`files()`] gives all files of a report. [`curve`] finds trends, [`number`] spells numbers, [`color`] chooses colours. [`make`](mod@make) makes a report from what a program says and
+//! what its runs gave. Nothing here reads or writes a file, and the
 //! same report is the same bytes.
 
 pub mod chart;
@@ -10,6 +11,7 @@ mod contour;
 pub mod curve;
 mod files;
 mod html;
+pub mod make;
 mod markdown;
 pub mod number;
 pub mod page;

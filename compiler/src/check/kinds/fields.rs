@@ -126,7 +126,14 @@ fn nested(
     });
     if let (Some(_), NodeBody::None) = (kind.field(&word.name), body) {
         // `text """..."""`: the name is the value.
-        node.fields.set(&word.name, Value::Text(title.unwrap_or_default().into()), Some(span));
+        // A report has as many paragraphs as it likes, each at its place.
+        let many = node.kind == "report" && node.fields.get(&word.name).is_some();
+        let key = if many {
+            format!("{} {}", word.name, node.fields.fields.len())
+        } else {
+            word.name.clone()
+        };
+        node.fields.set(&key, Value::Text(title.unwrap_or_default().into()), Some(span));
         return;
     }
     let Some(schema) = kind.block(&word.name) else {

@@ -13,6 +13,7 @@ mod meaning;
 mod plain;
 mod points;
 mod prompt;
+mod report;
 pub mod schema;
 mod sweep;
 mod train;
@@ -178,6 +179,10 @@ fn add_node(eval: &mut Eval<'_>, n: &Rc<NodeValue>, nodes: &mut Nodes, lines: &m
     if !fine || wrong {
         return;
     }
+    if matches!(n.kind.as_str(), "report" | "plot" | "table") {
+        add_report(eval, n, nodes, lines);
+        return;
+    }
     let later = n.fields.fields.values().find_map(|(v, _)| later_of(v));
     let spec = if let Some(node) = later {
         let asks = train::asks(n);
@@ -215,6 +220,30 @@ fn add_node(eval: &mut Eval<'_>, n: &Rc<NodeValue>, nodes: &mut Nodes, lines: &m
     };
     let Some(spec) = spec else { return };
     let needs = plain::needs(n);
+    let meaning = meaning::of_nodes(eval, std::iter::once(&**n));
+    let node =
+        Node { name: n.name.to_string(), kind: n.kind.clone(), span: n.span, needs, spec, meaning };
+    nodes.insert(n.name.to_string(), node);
+}
+
+/// A report may name rows that other nodes will give, so it waits only where a number of it does.
+fn add_report(eval: &mut Eval<'_>, n: &Rc<NodeValue>, nodes: &mut Nodes, lines: &mut Vec<String>) {
+    let Some((made, mut needs)) = report::report(eval, n) else { return };
+    let spec = match made {
+        report::Made::Known(spec) => {
+            lines.push(report::line(&n.name, &spec));
+            Spec::Report(Box::new(spec))
+        }
+        report::Made::After(node) => {
+            lines.push(format!("{}   known after `{node}`", n.name));
+            Spec::After { node, asks: false }
+        }
+    };
+    for name in plain::needs(n) {
+        if !needs.contains(&name) {
+            needs.push(name);
+        }
+    }
     let meaning = meaning::of_nodes(eval, std::iter::once(&**n));
     let node =
         Node { name: n.name.to_string(), kind: n.kind.clone(), span: n.span, needs, spec, meaning };

@@ -157,9 +157,9 @@ const PLOT: &[Field] = &[
     may("color", Row, "", "rows with one value of it share a colour"),
     may(
         "trend",
-        Word(&["none", "line", "parabola", "power", "law"]),
+        Word(&["none", "line", "parabola", "power", "law", "contour"]),
         "none",
-        "a curve through the rows of a colour",
+        "a curve through the rows of a colour; `contour` draws a law over both axes",
     ),
     may(
         "mark",
@@ -167,6 +167,7 @@ const PLOT: &[Field] = &[
         "none",
         "which row of a curve is marked",
     ),
+    may("law", Nodes(&["fit"]), "", "the fit whose law is drawn"),
     may("line", Any, "", "a vertical line at a value"),
     may("extend_to", Any, "", "how far the horizontal axis goes on"),
 ];
@@ -416,6 +417,7 @@ pub const KINDS: &[KindSchema] = &[
             later("bits_per_byte", "the held-out loss in bits per byte of text"),
             later("stopped", "whether `stop` ended it"),
             later("time_used", "seconds on the train clock"),
+            later("metrics", "rows: one for each step"),
         ],
         part: "",
     },
@@ -453,6 +455,7 @@ pub const KINDS: &[KindSchema] = &[
             fixed("flops", "model FLOPs of all points"),
             later("best", "the settings and results of the best point"),
             later("runs", "the runs"),
+            later("metrics", "rows: one for each step of each run"),
         ],
         part: SWEEPS,
     },
@@ -496,6 +499,7 @@ pub const KINDS: &[KindSchema] = &[
             ),
             later("predict", "what the law says at sizes: `predict(params = N, tokens = D)`"),
             later("agree", "the share of starts that came to the same end"),
+            later("residuals", "the rows of the fit, each with `predicted` and `residual`"),
         ],
         part: SWEEPS,
     },
@@ -509,7 +513,7 @@ pub const KINDS: &[KindSchema] = &[
             may("text", Template, "", "a paragraph"),
             may(
                 "export",
-                Words(&["html", "markdown", "parquet"]),
+                Words(&["html", "markdown", "svg", "png", "csv", "parquet"]),
                 "html",
                 "in which forms it is written",
             ),
@@ -519,7 +523,7 @@ pub const KINDS: &[KindSchema] = &[
             BlockSchema { name: "table", doc: "A table.", fields: TABLE },
         ],
         facts: &[],
-        part: SWEEPS,
+        part: "",
     },
     KindSchema {
         name: "plot",
@@ -529,7 +533,7 @@ pub const KINDS: &[KindSchema] = &[
         fields: PLOT,
         blocks: &[],
         facts: &[],
-        part: SWEEPS,
+        part: "",
     },
     KindSchema {
         name: "table",
@@ -539,7 +543,7 @@ pub const KINDS: &[KindSchema] = &[
         fields: TABLE,
         blocks: &[],
         facts: &[],
-        part: SWEEPS,
+        part: "",
     },
     KindSchema {
         name: "eval",
