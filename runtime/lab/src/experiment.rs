@@ -20,6 +20,7 @@ use crate::data::{Encoded, Room, name_of};
 use crate::error::LabError;
 use crate::facts::Facts;
 use crate::host::Host;
+use crate::initial::initial;
 use crate::key::{KeyInputs, NUMERICS_VERSION};
 use crate::machine::PlanMachine;
 use crate::progress::{Note, Watcher};
@@ -289,7 +290,12 @@ fn run_train(
     device: &Cpu,
     around: &mut Around<'_>,
 ) -> Result<Outcome, LabError> {
-    let inputs = key_inputs(node, spec, data);
+    let start = |init| initial(init, &checked.nodes, room, &settings.root);
+    let initial = spec.init.as_ref().map(start).transpose()?;
+    let mut inputs = key_inputs(node, spec, data);
+    if let (Some(init), Some(initial)) = (&spec.init, &initial) {
+        inputs.begin_with(&init.node, &initial.key);
+    }
     let key = inputs.key();
     let path = rundir::path_of(&settings.root, &node.name, &key);
     if let Status::Done { result } = rundir::status(&path)? {
@@ -349,6 +355,7 @@ fn run_train(
         batches: &batches,
         valid: windows.as_ref(),
         tokenizer: &data.tokenizer,
+        initial: initial.as_ref(),
         peak_flops: settings.peak_flops,
     };
     train(task, &mut machine, &mut dir, around)

@@ -15,6 +15,7 @@ pub mod experiment;
 pub mod facts;
 mod files;
 pub mod host;
+pub mod initial;
 pub mod key;
 pub mod machine;
 pub mod progress;
