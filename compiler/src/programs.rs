@@ -29,6 +29,19 @@ pub struct StateInfo {
     pub name: Name,
     /// Its type.
     pub ty: Type,
+    /// What it is before the first step.
+    pub start: StateStart,
+}
+
+/// What a state is before the first step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum StateStart {
+    /// What its own layer says, or nothing: the initialisation fills it.
+    Own,
+    /// This number everywhere.
+    Number(f64),
+    /// A copy of the weight of this name, whatever that weight starts from.
+    Weight(Name),
 }
 
 /// A graph with its plan.

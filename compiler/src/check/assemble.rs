@@ -21,7 +21,7 @@ use crate::graph::{
     Affine, Axis, BinOp, DType, Graph, Name, NodeId, ReduceOp, Role, Runtime, ScanKind, Type, UnOp,
 };
 use crate::problem::Problem;
-use crate::programs::{StateInfo, WeightInfo};
+use crate::programs::{StateInfo, StateStart, WeightInfo};
 use crate::source::Span;
 use crate::syntax::ast::{self, ItemKind, TypeKind};
 
@@ -40,6 +40,8 @@ pub struct TrainParts {
     pub seq: usize,
     /// What the backward pass recomputes.
     pub remat: Remat,
+    /// The decay of the average of weights, if there is one.
+    pub average: Option<f64>,
     /// Blame.
     pub span: Span,
 }
@@ -363,6 +365,9 @@ impl Eval<'_> {
         }
         let (weights, mut states) = self.apply_optimizer(parts, &slots, &grads, kinds)?;
         self.layer_steps(&measures, &mut states, span)?;
+        if let Some(decay) = parts.average {
+            self.average_weights(decay, &weights, &mut states)?;
+        }
         Some((weights, states))
     }
 
@@ -479,7 +484,8 @@ impl Eval<'_> {
                 let node = self.tensor_node(v, span)?;
                 let node = conform(self.t().b(), node, &ty);
                 self.t().b().output(slot.name.as_str(), node, Some(&slot.name));
-                let info = StateInfo { name: Name::from(slot.name.as_str()), ty };
+                let name = Name::from(slot.name.as_str());
+                let info = StateInfo { name, ty, start: StateStart::Own };
                 if !states.contains(&info) {
                     states.push(info);
                 }
@@ -670,7 +676,7 @@ impl Eval<'_> {
         }
         frame.bind("grad_norm", norm.clone());
         frame.bind("decays", Value::Bool(info.decays));
-        let declared = self.optimizer_states(program, &frame, slot, &shape, w, states)?;
+        let declared = self.optimizer_states(program, &frame, slot, &shape, states)?;
         self.calls.push(span);
         self.t().b().path = Some(Name::from(format!("optimizer.{}", slot.name)));
         let new = self.body(&frame, &update.body);
@@ -701,7 +707,6 @@ impl Eval<'_> {
         frame: &Scope,
         slot: &Rc<Slot>,
         shape: &Option<Matrix>,
-        w: NodeId,
         states: &mut Vec<StateInfo>,
     ) -> Option<Vec<(String, String, Type)>> {
         let ast::Body::Block(block) = &program.def.body else { return Some(Vec::new()) };
@@ -731,11 +736,15 @@ impl Eval<'_> {
                 let v = self.wrap(node);
                 frame.bind(&format!("state {}", d.name.name), Value::None);
                 frame.bind(&d.name.name, v);
-                states.push(StateInfo { name: Name::from(storage.as_str()), ty: ty.clone() });
+                let start = self.optimizer_state_start(d, program, slot)?;
+                states.push(StateInfo {
+                    name: Name::from(storage.as_str()),
+                    ty: ty.clone(),
+                    start,
+                });
                 declared.push((d.name.name.clone(), storage, ty));
             }
         }
-        let _ = w;
         Some(declared)
     }
 
@@ -838,7 +847,11 @@ impl Eval<'_> {
         let caches = trace
             .caches
             .iter()
-            .map(|(name, ty)| StateInfo { name: Name::from(name.as_str()), ty: ty.clone() })
+            .map(|(name, ty)| StateInfo {
+                name: Name::from(name.as_str()),
+                ty: ty.clone(),
+                start: StateStart::Number(0.0),
+            })
             .collect();
         Some((trace.levels.into_iter().next()?.b.graph, caches))
     }
@@ -857,13 +870,17 @@ impl Eval<'_> {
             fine &= self.init_weight(slot, view).is_some();
         }
         for s in states {
-            // Layer states have been started above, from their own declarations.
-            if kinds.contains_key(s.name.as_str()) {
-                continue;
-            }
             let b = self.t().b();
-            let zero = b.constant(0.0);
-            let node = conform(b, zero, &s.ty);
+            let start = match &s.start {
+                // Started above, from its own declaration.
+                StateStart::Own => continue,
+                StateStart::Number(x) => b.constant(*x),
+                StateStart::Weight(name) => {
+                    let found = b.graph.outputs.iter().find(|o| o.name == *name);
+                    found.expect("the weights are filled before the states").node
+                }
+            };
+            let node = conform(b, start, &s.ty);
             b.output(s.name.clone(), node, None);
         }
         let trace = self.trace.take()?;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::law::{Formula, Law, Penalty, Starts};
 use crate::report::ReportSpec;
-use crate::row::Rows;
+use crate::row::{RowExpr, Rows};
 use crate::source::Span;
 
 /// A checked node.
@@ -161,8 +161,21 @@ pub struct TrainSpec {
     pub params: u64,
     /// Steps that the budget buys; `None` if it needs a fact of the data or the clock.
     pub steps: Option<u64>,
+    /// Weights to start from; `None`: fresh ones.
+    pub init: Option<InitSpec>,
+    /// A condition on the metrics of a step that ends the run: the budget is then an upper bound.
+    pub stop: Option<RowExpr>,
     /// What does not change results.
     pub execution: Execution,
+}
+
+/// The weights of another run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct InitSpec {
+    /// Its node.
+    pub node: String,
+    /// Its average instead of its last weights.
+    pub averaged: bool,
 }
 
 /// How a run is carried out: never part of its key.

@@ -6,6 +6,7 @@
 
 pub mod apply;
 pub mod assemble;
+mod average;
 pub mod call;
 pub mod eval;
 pub mod hir;
@@ -22,6 +23,8 @@ pub mod value;
 pub mod views;
 mod weights;
 pub mod words;
+
+pub use average::AVERAGE;
 
 #[cfg(test)]
 mod tests;

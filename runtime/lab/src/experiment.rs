@@ -21,10 +21,10 @@ use crate::fits;
 use crate::host::Host;
 use crate::job::{Bench, Prepared, prepare};
 use crate::progress::{Note, Watcher};
+use crate::report::{self, NoFits};
 use crate::rundir::Known;
 use crate::sweep::{Ended, sweep};
 use crate::train::{Around, Outcome};
-use crate::report::{self, NoFits};
 
 /// A program on disk with what is known about its data.
 #[derive(Clone, Copy)]

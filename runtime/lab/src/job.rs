@@ -17,6 +17,7 @@ use crate::data::{Encoded, Room};
 use crate::error::LabError;
 use crate::experiment::Settings;
 use crate::host::Host;
+use crate::initial::{Initial, initial};
 use crate::key::{KeyInputs, NUMERICS_VERSION};
 use crate::machine::PlanMachine;
 use crate::machine::plans::CompileDecode;
@@ -50,6 +51,7 @@ pub(crate) struct Job {
     key: String,
     dir: RunDir,
     parts: Parts,
+    initial: Option<Initial>,
 }
 
 #[derive(Debug)]
@@ -96,7 +98,12 @@ pub(crate) fn prepare(
     retry: bool,
 ) -> Result<Prepared, LabError> {
     let Bench { settings, host, .. } = bench;
-    let inputs = key_inputs(node, spec, data);
+    let start = |init| initial(init, &checked.nodes, bench.room, bench.known, &settings.root);
+    let initial = spec.init.as_ref().map(start).transpose()?;
+    let mut inputs = key_inputs(node, spec, data);
+    if let (Some(init), Some(initial)) = (&spec.init, &initial) {
+        inputs.begin_with(&init.node, &initial.key);
+    }
     let key = inputs.key();
     // A run that means the same is the same run, whatever it was called.
     let name = bench.known.name_of(&key).unwrap_or(&node.name).to_owned();
@@ -139,7 +146,7 @@ pub(crate) fn prepare(
     match parts(checked, node, spec, data, batches, bench.room) {
         Ok(parts) => {
             let (node, spec) = (node.name.clone(), spec.clone());
-            Ok(Prepared::Ready(Box::new(Job { node, spec, key, dir, parts })))
+            Ok(Prepared::Ready(Box::new(Job { node, spec, key, dir, parts, initial })))
         }
         Err(error) => {
             dir.fail(host, &error)?;
@@ -194,6 +201,7 @@ impl Job {
             batches: &batches,
             valid: valid.as_ref(),
             tokenizer: &tokenizer,
+            initial: self.initial.as_ref(),
             peak_flops,
         };
         let result = PlanMachine::new(device, programs, compile)

@@ -55,6 +55,13 @@ impl KeyInputs {
     }
 }
 
+impl KeyInputs {
+    /// A run that begins with the weights of another depends on all that the other depends on.
+    pub fn begin_with(&mut self, node: &str, key: &str) {
+        self.data.insert(format!("init {node}"), key.to_owned());
+    }
+}
+
 /// The first eight digits, for names of folders.
 pub fn key8(key: &str) -> &str {
     key.get(..8).unwrap_or(key)

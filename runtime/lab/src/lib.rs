@@ -16,6 +16,7 @@ pub mod facts;
 mod files;
 pub mod fits;
 pub mod host;
+pub mod initial;
 pub mod job;
 pub mod key;
 pub mod ledger;

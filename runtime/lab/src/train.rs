@@ -7,6 +7,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use cs336_compiler::check::hir::{Budget, Every, TrainSpec};
+use cs336_compiler::row::interp::{Cell, value};
 use cs336_data::{Batches, Tokenizer, Windows};
 use cs336_table::{Metrics, Row, keep_steps, read, write_parquet};
 use serde_json::{Map, Value, json};
@@ -15,6 +16,7 @@ use crate::checkpoint::{self, Counters};
 use crate::error::LabError;
 use crate::eval::{HeldOut, held_out};
 use crate::host::Host;
+use crate::initial::Initial;
 use crate::machine::{Machine, StepInput, StepOutput};
 use crate::progress::{Losses, Note, Progress, Speed, Watcher};
 use crate::rundir::{RunDir, SCHEMA_VERSION};
@@ -35,6 +37,8 @@ pub struct Task<'a> {
     pub valid: Option<&'a Windows>,
     /// Ids to text, for samples.
     pub tokenizer: &'a Tokenizer,
+    /// Weights to start from instead of fresh ones.
+    pub initial: Option<&'a Initial>,
     /// FLOPs per second that this machine reached in its calibration.
     pub peak_flops: Option<f64>,
 }
@@ -88,7 +92,9 @@ pub fn train(
     let mut saved = at.step;
     let mut due = Due { save: started, eval: started, sample: started };
 
-    while !spent(spec, steps, at) {
+    // A run that stopped early and was killed before it was finished has stopped all the same.
+    let mut stopped = rows.last().is_some_and(|row| stops(spec, row));
+    while !stopped && !spent(spec, steps, at) {
         // The share that is spent once this step is done: the first step has some learning rate, the last sees 1.
         let share = share(spec, steps, Counters { step: at.step + 1, ..at });
         let batch = task.batches.batch(at.step);
@@ -119,6 +125,8 @@ pub fn train(
             around.watcher.note(&Note::Eval { step: at.step, figures });
         }
         metrics.push(&row)?;
+        stopped = stops(spec, &row);
+        let last = last || stopped;
         if let Some(sample) = &spec.execution.sample
             && (last || due_now(sample.every, at, spec, around.host, &mut due.sample))
         {
@@ -202,10 +210,19 @@ fn resume_or_init(
         around.watcher.note(&Note::Resume { node, step });
         return Ok(loaded.counters);
     }
-    machine.init(task.spec.seed)?;
+    begin(task, machine)?;
     dir.event(around.host, "start", json!({ "seed": task.spec.seed }));
     around.watcher.note(&Note::Start { node, path: dir.path().display().to_string() });
     Ok(Counters { step: 0, tokens: 0, flops: 0.0, seconds: 0.0 })
+}
+
+/// The model before its first step.
+fn begin(task: Task<'_>, machine: &mut dyn Machine) -> Result<(), LabError> {
+    machine.init(task.spec.seed)?;
+    if let Some(initial) = task.initial {
+        machine.begin_with(&initial.weights)?.map_err(LabError::Tensor)?;
+    }
+    Ok(())
 }
 
 fn spent(spec: &TrainSpec, steps: Option<u64>, at: Counters) -> bool {
@@ -278,7 +295,7 @@ fn diverged(
     around.watcher.note(&Note::Searching { from: from + 1, to: input.step });
     let restored = match &found {
         Some(loaded) => machine.restore(&loaded.weights, &loaded.states)?.is_ok(),
-        None => machine.init(task.spec.seed).is_ok(),
+        None => begin(task, machine).is_ok(),
     };
     let mut layer = None;
     if restored {
@@ -294,6 +311,15 @@ fn diverged(
     let place = json!({ "step": input.step, "what": what, "layer": layer });
     dir.event(around.host, "diverged", place);
     Ok(LabError::Diverged { what, value, step: input.step, layer, checkpoint })
+}
+
+/// Whether the program's `stop` holds after the step with these metrics.
+fn stops(spec: &TrainSpec, row: &Row) -> bool {
+    let cell = |name: &str| match name {
+        "step" => Cell::Number(row.step as f64),
+        name => row.get(name).map_or(Cell::Null, Cell::Number),
+    };
+    spec.stop.as_ref().is_some_and(|condition| value(condition, &cell).holds())
 }
 
 fn row_of(at: Counters, share: f64, output: &StepOutput) -> Row {

@@ -5,9 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use cs336_compiler::check::hir::{DataSpec, EvalSpec, Execution, SampleSpec, Source};
+use cs336_compiler::row::{RowCompare, RowExpr};
 use cs336_data::{Document, Documents, PackOptions, Sampling, TokenShard};
 
 use super::*;
+use crate::checkpoint::Tensor;
 use crate::host::FakeHost;
 use crate::key::KeyInputs;
 use crate::machine::fake::FakeMachine;
@@ -24,6 +26,7 @@ struct World {
     manifest: Manifest,
     host: FakeHost,
     stop: AtomicBool,
+    initial: Option<Initial>,
 }
 
 impl World {
@@ -57,6 +60,8 @@ impl World {
             step_flops: 1e6,
             params: 4,
             steps: Some(steps),
+            init: None,
+            stop: None,
             execution: Execution {
                 limit_seconds: None,
                 micro_rows: None,
@@ -90,6 +95,7 @@ impl World {
             manifest,
             host: FakeHost::default(),
             stop: AtomicBool::new(false),
+            initial: None,
         }
     }
 
@@ -111,6 +117,7 @@ impl World {
             batches: &self.batches,
             valid: Some(&self.windows),
             tokenizer: &self.tokenizer,
+            initial: self.initial.as_ref(),
             peak_flops: Some(1e9),
         };
         let mut around = Around { host: &self.host, stop: &self.stop, watcher };
@@ -155,6 +162,47 @@ fn killed_at_any_step_and_resumed_it_is_the_same_run() {
         assert_eq!(world.file(&folder, "metrics.jsonl"), metrics, "killed at {dies_at}");
         assert_eq!(world.file(&folder, "samples.jsonl"), samples, "killed at {dies_at}");
     }
+}
+
+#[test]
+fn a_condition_ends_it_for_good() {
+    let mut world = World::new(20, Every::Steps(6));
+    let loss = RowExpr::column("step");
+    let at = RowExpr::Number(9.0);
+    world.spec.stop =
+        Some(RowExpr::Compare { op: RowCompare::Ge, left: Box::new(loss), right: Box::new(at) });
+    let Outcome::Done(result) = world.run("stopped", &mut machine()).expect("done") else {
+        panic!("it stops, and is done");
+    };
+    assert_eq!(result["step"], 9);
+    assert_eq!(world.file("stopped", "metrics.jsonl").lines().count(), 9);
+    // Killed between its last checkpoint and its end: it does not go on.
+    std::fs::remove_file(world.dir("stopped").join("result.json")).expect("it was done");
+    let mut again = machine();
+    assert_eq!(world.run("stopped", &mut again).expect("done"), Outcome::Done(result));
+    assert_eq!(again.done, 0);
+}
+
+#[test]
+fn it_begins_with_the_weights_that_it_is_given() {
+    let mut world = World::new(6, Every::Steps(6));
+    let fresh = world.run("fresh", &mut machine()).expect("done");
+    let mut trained = machine();
+    trained.init(3).expect("made");
+    let (weights, _) = trained.tensors().expect("copied");
+    world.initial = Some(Initial { key: "k".into(), weights });
+    let given = world.run("given", &mut machine()).expect("done");
+    assert_ne!(given, fresh);
+    // A resumed run goes on from its checkpoint, not from the weights that it was given at first.
+    let mut first = machine();
+    first.dies_at = Some(4);
+    world.spec.execution.save_every = Every::Steps(2);
+    assert!(world.run("killed", &mut first).is_err());
+    assert_eq!(world.run("killed", &mut machine()).expect("done"), given);
+    let other =
+        vec![Tensor { shape: vec![1], ..world.initial.as_ref().expect("set").weights[0].clone() }];
+    world.initial = Some(Initial { key: "k".into(), weights: other });
+    assert!(world.run("misfit", &mut machine()).is_err());
 }
 
 #[test]

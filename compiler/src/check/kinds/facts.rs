@@ -62,6 +62,7 @@ fn alone(model: &Rc<LayerValue>, span: Span) -> TrainParts {
         compute: DType::F32,
         seq: DEFAULT_SEQ,
         remat: Remat::Auto,
+        average: None,
         span,
     }
 }

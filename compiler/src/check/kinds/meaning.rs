@@ -19,7 +19,7 @@ use super::super::units;
 use super::super::value::{
     Bracket, Def, LayerForm, LayerValue, NodeValue, Record, Scope, Stream, Value,
 };
-use super::schema;
+use super::{schema, start};
 use crate::source::Span;
 use crate::syntax::{self, ast};
 
@@ -160,6 +160,12 @@ impl Writer<'_, '_> {
             Value::Bracketed(b) => format!("{}{}", self.value(&b.0), self.brackets(&b.1)),
             Value::Stream(s) => self.stream(s),
             Value::Node(n) => format!("{} {{\n{}}}", n.kind, self.node(n)),
+            Value::Later(l) if matches!(l.what.as_str(), "final" | "average") => {
+                // Weights mean what the run that gives them means.
+                let run = start::run_of(self.eval, &l.node);
+                let text = run.map_or_else(|| l.node.to_string(), |n| self.node(&n));
+                format!("{} of {{\n{text}}}", l.what)
+            }
             Value::Later(l) => format!("after({}.{})", l.node, l.what),
             Value::Row(r) => {
                 let text = syntax::canonical(&r.expr);

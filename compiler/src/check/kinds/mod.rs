@@ -15,6 +15,7 @@ mod points;
 mod prompt;
 mod report;
 pub mod schema;
+mod start;
 mod sweep;
 mod train;
 
@@ -183,7 +184,8 @@ fn add_node(eval: &mut Eval<'_>, n: &Rc<NodeValue>, nodes: &mut Nodes, lines: &m
         add_report(eval, n, nodes, lines);
         return;
     }
-    let later = n.fields.fields.values().find_map(|(v, _)| later_of(v));
+    let waiting = n.fields.fields.iter().filter(|(name, (v, _))| !start::is_init(name, v));
+    let later = waiting.map(|(_, (v, _))| v).find_map(later_of);
     let spec = if let Some(node) = later {
         let asks = train::asks(n);
         let ask = if asks { ", asks first" } else { "" };
@@ -300,7 +302,9 @@ impl Eval<'_> {
         if n.kind == "data" && matches!(name.name.as_str(), "train" | "valid") {
             return stages::split_of(self, n, &name.name, name.span);
         }
-        if let Some(v) = n.fields.get(&name.name) {
+        // The setting `average` of a run gives a result of the same name.
+        let result = n.kind == "train" && name.name == "average";
+        if !result && let Some(v) = n.fields.get(&name.name) {
             return v.clone();
         }
         facts::member(self, n, name)

@@ -12,7 +12,7 @@ use super::super::units::{self, Unit};
 use super::super::value::{NodeValue, Quantity, Scope, Value};
 use super::schema::{self, FieldType};
 use super::train::{self, Costed};
-use super::{fields, later_of, points};
+use super::{fields, later_of, points, start};
 use crate::problem::Problem;
 use crate::syntax::ast::{self, ExprKind, ItemKind};
 
@@ -295,7 +295,8 @@ fn point(eval: &mut Eval<'_>, walk: &mut Walk<'_>, scope: &Scope, at: &[(String,
             return;
         }
     };
-    let waits = node.fields.fields.values().find_map(|(v, _)| later_of(v));
+    let waiting = node.fields.fields.iter().filter(|(name, (v, _))| !start::is_init(name, v));
+    let waits = waiting.map(|(_, (v, _))| v).find_map(later_of);
     let mut cost = None;
     if let Some(node) = waits {
         walk.found.after.get_or_insert(node);

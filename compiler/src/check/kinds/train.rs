@@ -9,7 +9,7 @@ use super::super::modules::MAIN;
 use super::super::stages;
 use super::super::units;
 use super::super::value::{NodeValue, Record, Stream, Value};
-use super::{causal, facts, prompt, schema};
+use super::{causal, facts, prompt, schema, start};
 use crate::graph::grad::Remat;
 use crate::graph::{DType, Graph};
 use crate::pipeline::compile;
@@ -61,7 +61,8 @@ pub(super) fn parts(eval: &mut Eval<'_>, n: &NodeValue) -> Option<TrainParts> {
         Some(Value::None) => Remat::None,
         _ => Remat::Auto,
     };
-    Some(TrainParts { model, optimizer, objective, compute, seq, remat, span: n.span })
+    let average = start::average(eval, n)?;
+    Some(TrainParts { model, optimizer, objective, compute, seq, remat, average, span: n.span })
 }
 
 fn compute_dtype(eval: &mut Eval<'_>, n: &NodeValue) -> Option<DType> {
@@ -252,6 +253,8 @@ pub(super) fn costed(eval: &mut Eval<'_>, n: &NodeValue) -> Option<(Costed, Trai
         step_flops,
         params: facts.params,
         steps,
+        init: start::init(eval, n, &parts)?,
+        stop: start::stop(eval, n)?,
         execution,
     };
     let unbuilt_data =
@@ -324,14 +327,8 @@ fn repeats(eval: &mut Eval<'_>, n: &NodeValue, t: &TrainSpec) {
 }
 
 /// Fields whose runtime comes with a later part.
-const PARTS: &[(&str, &str)] = &[
-    ("mesh", schema::PARALLEL),
-    ("shard", schema::PARALLEL),
-    ("pipeline", schema::PARALLEL),
-    ("average", schema::SWEEPS),
-    ("stop", schema::SWEEPS),
-    ("init", schema::ALIGN),
-];
+const PARTS: &[(&str, &str)] =
+    &[("mesh", schema::PARALLEL), ("shard", schema::PARALLEL), ("pipeline", schema::PARALLEL)];
 
 fn number(
     eval: &mut Eval<'_>,

@@ -61,6 +61,11 @@ impl Machine for FakeMachine {
         Ok(())
     }
 
+    fn begin_with(&mut self, weights: &[Tensor]) -> Result<Result<(), String>, LabError> {
+        let moments = tensor("m:w", &self.moments);
+        self.restore(weights, &[moments])
+    }
+
     fn step(&mut self, batch: &Batch, input: StepInput) -> Result<StepOutput, LabError> {
         if self.dies_at == Some(input.step) {
             return Err(LabError::Tensor("killed".to_owned()));

@@ -44,6 +44,10 @@ pub trait Machine {
     /// Fills weights and states from the seed.
     fn init(&mut self, seed: u64) -> Result<(), LabError>;
 
+    /// Puts other weights in the place of those that [`Machine::init`] has just made; states that begin as copies of weights begin as copies of
+    /// these. `Err` is one sentence if they are not those of this model.
+    fn begin_with(&mut self, weights: &[Tensor]) -> Result<Result<(), String>, LabError>;
+
     /// One optimizer step.
     fn step(&mut self, batch: &Batch, input: StepInput) -> Result<StepOutput, LabError>;
 

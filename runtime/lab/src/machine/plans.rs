@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use cs336_compiler::graph::{Graph, Name, Type};
-use cs336_compiler::programs::{Compiled, DecodePrograms, StateInfo, TrainPrograms};
+use cs336_compiler::programs::{Compiled, DecodePrograms, StateInfo, StateStart, TrainPrograms};
 use cs336_compiler::scalar::DType;
 use cs336_data::Batch;
 use cs336_device::{Cpu, DeviceError, Executable, Options, RuntimeValues, Store};
@@ -118,6 +118,18 @@ impl Machine for PlanMachine<'_> {
         let kept = kept(&self.programs);
         let mut init = Program::new(&self.device, &self.programs.init, &kept)?;
         init.run(&mut self.store, None, &RuntimeValues { seed, ..RuntimeValues::default() })
+    }
+
+    fn begin_with(&mut self, weights: &[Tensor]) -> Result<Result<(), String>, LabError> {
+        let (_, mut states) = self.tensors()?;
+        for (state, info) in states.iter_mut().zip(&self.programs.states) {
+            if let StateStart::Weight(name) = &info.start
+                && let Some(weight) = weights.iter().find(|w| w.name == name.as_str())
+            {
+                state.bytes.clone_from(&weight.bytes);
+            }
+        }
+        self.restore(weights, &states)
     }
 
     fn step(&mut self, batch: &Batch, input: StepInput) -> Result<StepOutput, LabError> {
