@@ -31,8 +31,8 @@ pub struct Checked<'w> {
 
 /// A question about rows, as `cs336c query` takes it: `iso |> keep(.loss < 3)`. Names are those of `path`'s nodes, if there is a
 /// program; `runs` is every run, and the `known` names of runs and sweeps stand for their rows. `columns` are those of runs.
-pub fn rows<'w>(
-    world: &'w dyn World,
+pub fn rows(
+    world: &dyn World,
     path: Option<&str>,
     sets: &[String],
     text: &str,

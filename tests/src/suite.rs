@@ -41,7 +41,7 @@ fn main() -> ExitCode {
             return libtest_mimic::run(&args, vec![unreadable(complaints)]).exit_code();
         }
     };
-    let mut trials: Vec<Trial> = files.iter().flat_map(|f| trials_of(f)).collect();
+    let mut trials: Vec<Trial> = files.iter().flat_map(trials_of).collect();
     trials.extend(mutate::trials(&files));
     trials.extend(pages::trials());
     trials.extend(tidy::trials(&files));

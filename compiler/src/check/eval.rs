@@ -463,12 +463,12 @@ impl Eval<'_> {
             }
             return v;
         }
-        if let Some(t) = &self.trace {
-            if let Some(a) = t.axis(scope, name) {
-                let mut q = Quantity::plain(a.axis.size as f64);
-                q.origin = a.origin;
-                return Value::Number(q);
-            }
+        if let Some(t) = &self.trace
+            && let Some(a) = t.axis(scope, name)
+        {
+            let mut q = Quantity::plain(a.axis.size as f64);
+            q.origin = a.origin;
+            return Value::Number(q);
         }
         if let Some(v) = self.module_name(scope.0.module, name, span) {
             return v;

@@ -332,11 +332,12 @@ impl<D: Device> Walk<'_, D> {
     ) -> Result<(), DeviceError> {
         let extents = kernel.extents();
         for (operand, span) in kernel.operands().into_iter().zip(spans) {
-            if writes(operand) && operand.dtype.is_float() {
-                if let Some(what) = not_finite(operand, span, &extents, params) {
-                    let origin = launch.origin.clone();
-                    return Err(DeviceError::NotFinite { origin, what });
-                }
+            if writes(operand)
+                && operand.dtype.is_float()
+                && let Some(what) = not_finite(operand, span, &extents, params)
+            {
+                let origin = launch.origin.clone();
+                return Err(DeviceError::NotFinite { origin, what });
             }
         }
         Ok(())

@@ -128,7 +128,7 @@ fn npz_bytes(arrays: &[Array]) -> std::io::Result<Vec<u8>> {
     let zip = writer.zip_writer().finish().map_err(std::io::Error::other)?;
     let mut bytes = BufWriter::new(Vec::new());
     bytes.write_all(zip.get_ref())?;
-    Ok(bytes.into_inner().map_err(std::io::IntoInnerError::into_error)?)
+    bytes.into_inner().map_err(std::io::IntoInnerError::into_error)
 }
 
 fn to_tensor(array: &Array) -> Tensor {

@@ -156,7 +156,7 @@ pub fn micro_rows(rows: usize, seq: usize, wanted: Option<usize>) -> usize {
     const POSITIONS: usize = 16 * 1024;
     let fitting = (POSITIONS / seq.max(1)).max(1);
     let wanted = wanted.unwrap_or(fitting).clamp(1, rows.max(1));
-    (1..=wanted).rev().find(|n| rows % n == 0).unwrap_or(1)
+    (1..=wanted).rev().find(|n| rows.is_multiple_of(*n)).unwrap_or(1)
 }
 
 /// Traces the loss, the initialisers and the optimizer's step: what is wrong in them is found before anything is run. Gives the

@@ -200,10 +200,8 @@ impl Eval<'_> {
         for item in &block.items {
             match &item.kind {
                 ItemKind::Field { path: field, value } if field[0].name == "axes" => {
-                    if def.kind == DefKind::Model {
-                        if !self.model_axes(&scope, value, overrides) {
-                            return None;
-                        }
+                    if def.kind == DefKind::Model && !self.model_axes(&scope, value, overrides) {
+                        return None;
                     }
                 }
                 ItemKind::Field { path: field, value } => {

@@ -650,11 +650,10 @@ impl Eval<'_> {
         let stream = stream("init", path, 1);
         let axes = self.init_axes.clone();
         let draw = self.draw_over(dist, stream, &axes, span);
-        let (first, second) = if dist == Dist::Normal { (0.0, 1.0) } else { (0.0, 1.0) };
         let value = |i: usize, or: f64| {
             args.positional.get(i).map_or(Value::Number(Quantity::plain(or)), |(v, _)| v.clone())
         };
-        let (a, b) = (value(0, first), value(1, second));
+        let (a, b) = (value(0, 0.0), value(1, 1.0));
         let scale = match dist {
             Dist::Normal => b,
             Dist::Uniform => self.binary(BinaryOp::Sub, b, a.clone(), span),
@@ -810,7 +809,7 @@ impl Eval<'_> {
             .collect();
         let known: usize = sizes.iter().flatten().product();
         let missing = sizes.iter().filter(|s| s.is_none()).count();
-        if missing > 1 || known == 0 || old.size % known != 0 {
+        if missing > 1 || known == 0 || !old.size.is_multiple_of(known) {
             let names: Vec<&str> = parts.iter().map(|(n, _)| &**n).collect();
             self.problem(
                 Problem::new(

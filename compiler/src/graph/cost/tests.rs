@@ -231,7 +231,8 @@ fn routed_experts_in_layers() {
 #[test]
 fn a_value_that_another_reads_whole_is_computed_whole() {
     let mut graph = experts(2);
-    let dense = graph.ids().filter(|id| matches!(graph.node(*id).op, Op::Contract { .. })).last();
+    let dense =
+        graph.ids().filter(|id| matches!(graph.node(*id).op, Op::Contract { .. })).next_back();
     graph.outputs.push(super::super::OutputDecl {
         name: name("all"),
         node: dense.unwrap(),

@@ -27,7 +27,7 @@ pub const RULES: &[Rule] = &[
     Rule { name: "ordered", equation: "f(b, a) = f(a, b)", apply: ordered },
 ];
 
-fn binary<'a>(n: &'a Seen<'_>) -> Option<(BinOp, NodeId, NodeId)> {
+fn binary(n: &Seen<'_>) -> Option<(BinOp, NodeId, NodeId)> {
     let (Op::Binary(op), [a, b]) = (n.op, n.inputs) else { return None };
     Some((*op, *a, *b))
 }

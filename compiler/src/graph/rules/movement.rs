@@ -53,7 +53,7 @@ pub const RULES: &[Rule] = &[
 ];
 
 // The input, if the node is that kind of view.
-fn inner<'a>(r: &'a Rewriter, id: NodeId) -> (&'a Op, NodeId) {
+fn inner(r: &Rewriter, id: NodeId) -> (&Op, NodeId) {
     let (op, inputs) = r.at(id);
     (op, inputs.first().copied().unwrap_or(id))
 }

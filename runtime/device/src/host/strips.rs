@@ -77,16 +77,18 @@ fn functions() -> &'static Functions {
         {
             if std::is_x86_feature_detected!("avx512f") && std::is_x86_feature_detected!("avx512dq")
             {
-                // SAFETY: the features were just found.
                 return Functions {
+                    // SAFETY: the features were just found.
                     exp: |x| unsafe { exp_512(x) },
+                    // SAFETY: as above.
                     log: |x| unsafe { log_512(x) },
                 };
             }
             if std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma") {
-                // SAFETY: the features were just found.
                 return Functions {
+                    // SAFETY: the features were just found.
                     exp: |x| unsafe { exp_256(x) },
+                    // SAFETY: as above.
                     log: |x| unsafe { log_256(x) },
                 };
             }
@@ -160,6 +162,8 @@ const ROUNDER: f64 = 6_755_399_441_055_744.0;
 #[inline(always)]
 fn exp(x: f64) -> f64 {
     let y = if x < -708.0 { -708.0 } else { x };
+    // Above 709 the power of two would be infinite before the result is: there e^(x-1) e is taken; x - 1 is exact.
+    let y = if x > 709.0 { y - 1.0 } else { y };
     let y = if y > 709.0 { 709.0 } else { y };
     let shifted = y.mul_add(std::f64::consts::LOG2_E, ROUNDER);
     let n = shifted - ROUNDER;
@@ -173,10 +177,7 @@ fn exp(x: f64) -> f64 {
     let scale = f64::from_bits((shifted.to_bits() << 52).wrapping_add(1023 << 52));
     let e = p * scale;
     let e = if x < -708.0 { 0.0 } else { e };
-    // Above 709 the series is left: a factor carries to 709.78, then to infinity.
-    let beyond = (x - 709.0).mul_add((x - 709.0) * 0.5, x - 709.0) + 1.0;
-    let large = if x > 709.782_712_893_384 { f64::INFINITY } else { e * beyond };
-    if x > 709.0 { large } else { e }
+    if x > 709.0 { e * std::f64::consts::E } else { e }
 }
 
 /// The coefficients of (ln((1+s)/(1-s)) - 2s) / s in s^2, on |s| <= 0.1716 (FreeBSD's msun, e_log.c).

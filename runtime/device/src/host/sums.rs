@@ -77,7 +77,7 @@ impl SumKernel {
     ) {
         let points = columns[0].len();
         assert!(uniforms.len() == self.uniforms && columns.len() == self.columns);
-        assert!(out.len() == self.results && points % Self::GRAIN == 0);
+        assert!(out.len() == self.results && points.is_multiple_of(Self::GRAIN));
         assert!(columns.iter().all(|c| c.len() == points));
         // Two more numbers per strip than a block, so that strips do not all begin at the same place of a cache.
         let stride = BLOCK + Self::GRAIN;
