@@ -259,7 +259,7 @@ pub fn run(
                             whole &= matches!(outcome, Outcome::Done(_));
                             summary.runs.push((point, outcome));
                         }
-                        Ended::Failed(code, why) => report.failed.push((point, code, why)),
+                        Ended::Failed(code, why) => summary.failed.push((point, code, why)),
                         Ended::Refused(error) => {
                             whole = false;
                             summary.refused.push(error);

@@ -9,6 +9,7 @@ use cs336_compiler::check::hir::Nodes;
 use cs336_compiler::report::ReportSpec;
 use cs336_compiler::row::Rows;
 use cs336_compiler::row::interp::{Cell, Row};
+use cs336_compiler::row::kinds::Kind;
 use cs336_report::make::{Optimum, Results, Warning, make};
 use cs336_report::page::{Cell as PageCell, Document, Table};
 use cs336_report::{Form, files, flat, slug, tables};
@@ -101,7 +102,7 @@ fn frame(table: &Table) -> Result<Frame, TableError> {
         .iter()
         .map(|row| columns.iter().cloned().zip(row.iter().map(cell)).collect())
         .collect();
-    let first: Vec<&str> = columns.iter().map(String::as_str).collect();
+    let first: Vec<(&str, Kind)> = columns.iter().map(|c| (c.as_str(), Kind::Any)).collect();
     Frame::with_columns(&rows, &first)
 }
 
@@ -141,7 +142,7 @@ impl Results for Asked<'_> {
     fn metrics(&self, node: &str) -> Result<Vec<Row>, String> {
         let runs = self.read(ledger::runs_of(self.ledger, self.nodes, node))?;
         let keys: Vec<&Cell> = runs.iter().filter_map(|r| r.get("key")).collect();
-        let all = self.read(self.ledger.metrics())?;
+        let all = self.read(self.ledger.metrics(&|_| true))?;
         Ok(all.into_iter().filter(|r| r.get("key").is_some_and(|k| keys.contains(&k))).collect())
     }
 

@@ -202,6 +202,7 @@ impl<'a, 'w, 'e> Pool<'a, 'w, 'e> {
             | Spec::Tokenizer(_)
             | Spec::Model
             | Spec::Fit(_)
+            | Spec::Report(_)
             | Spec::Sweep(_) => {
                 let what = format!("a sweep over a node of the kind {}", node.kind);
                 Err(LabError::NotBuilt { what, part: "no part".to_owned() })
@@ -281,6 +282,7 @@ impl<'a, 'w, 'e> Pool<'a, 'w, 'e> {
                     | Note::Failed { .. }
                     | Note::Preparing { .. }
                     | Note::Warning { .. }
+                    | Note::Wrote { .. }
                     | Note::Of { .. } => note,
                     Note::Refused { .. }
                     | Note::Eval { .. }
@@ -421,6 +423,7 @@ fn flops_of(node: &Node) -> Option<f64> {
         | Spec::Tokenizer(_)
         | Spec::Model
         | Spec::Fit(_)
+        | Spec::Report(_)
         | Spec::Sweep(_)
         | Spec::After { .. }
         | Spec::NotBuilt { .. } => None,

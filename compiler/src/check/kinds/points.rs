@@ -15,6 +15,7 @@ use super::sweep::{Point, Sweep};
 use super::{add_node, later_of, meaning, plain, schema, sweep, train};
 use crate::problem::Problem;
 use crate::source::Span;
+use crate::syntax::ast::ItemKind;
 
 /// A point whose work is farther below its budget than this does not lie on the curve that it is drawn on.
 const GRANULARITY: f64 = 0.01;
@@ -49,7 +50,12 @@ pub(super) fn add(eval: &mut Eval<'_>, n: &NodeValue, s: Sweep, nodes: &mut Node
         kind: n.kind.clone(),
         span: n.span,
         needs,
-        spec: Spec::Sweep(Box::new(spec)),
+        // A search draws points around those here, and a `stop` ends some early: never run as if they were not asked for.
+        spec: if searches(n) {
+            Spec::NotBuilt { part: schema::SWEEPS.to_owned() }
+        } else {
+            Spec::Sweep(Box::new(spec))
+        },
         meaning,
     };
     nodes.insert(n.name.to_string(), node);
@@ -219,4 +225,13 @@ fn repeats(eval: &mut Eval<'_>, n: &NodeValue, s: &Sweep) {
 pub(super) fn place(p: &Point) -> String {
     let all: Vec<String> = p.at.iter().map(|(n, v)| format!("{n} = {}", describe(v))).collect();
     all.join(", ")
+}
+
+/// True for a sweep whose points are not all run as they stand.
+fn searches(n: &NodeValue) -> bool {
+    ["search", "stop"].iter().any(|name| {
+        n.items
+            .iter()
+            .any(|i| matches!(&i.kind, ItemKind::Field { path, .. } if path[0].name == *name))
+    })
 }
