@@ -208,6 +208,7 @@ fn points_of(nodes: &hir::Nodes, stands: &BTreeMap<String, Standing>) -> BTreeSe
         | Spec::Tokenizer(_)
         | Spec::Model
         | Spec::Fit(_)
+        | Spec::Report(_)
         | Spec::Train(_)
         | Spec::After { .. }
         | Spec::NotBuilt { .. } => None,
