@@ -27,7 +27,7 @@ pub(super) fn path(root: &Path) -> PathBuf {
 pub(super) fn load(root: &Path) -> Option<Index> {
     let file = std::fs::File::open(path(root)).ok()?;
     let mut frame = ParquetReader::new(file).finish().ok()?;
-    let version = frame.column(VERSION_COLUMN).ok()?.u64().ok()?.get(0);
+    let version = frame.column(VERSION_COLUMN).ok()?.u64().ok()?.iter().next().flatten();
     if frame.height() > 0 && version != Some(VERSION) {
         return None;
     }
