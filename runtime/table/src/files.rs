@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use cs336_compiler::row::interp::{Cell, Row};
 use polars::prelude::{
-    CsvReadOptions, CsvWriter, DataFrame, JsonFormat, JsonReader, ParquetReader, ParquetWriter,
-    SerReader, SerWriter,
+    Column, CsvReadOptions, CsvWriter, DataFrame, JsonFormat, JsonReader, ParquetReader,
+    ParquetWriter, PolarsResult, SerReader, SerWriter,
 };
 use serde_json::{Map, Number, Value};
 
@@ -81,10 +81,11 @@ fn read_one(form: &str, path: &Path) -> Result<Frame, TableError> {
     let frame: DataFrame = match form {
         "csv" => CsvReadOptions::default()
             .with_has_header(true)
-            // A column of whole numbers may have others further down.
-            .with_infer_schema_length(None)
+            // As texts first: amounts of compute written out, 10000000000000000000, are no 64-bit integers.
+            .with_infer_schema_length(Some(0))
             .into_reader_with_file_handle(open()?)
             .finish()
+            .and_then(from_texts)
             .map_err(short)?,
         "jsonl" => JsonReader::new(open()?)
             .with_json_format(JsonFormat::JsonLines)
@@ -95,6 +96,27 @@ fn read_one(form: &str, path: &Path) -> Result<Frame, TableError> {
         other => return Err(failed(format!("`{other}` is no form of tables"))),
     };
     Frame::from_polars(frame)
+}
+
+/// Columns of texts as what all their texts are: numbers, truths, or texts. What is empty is nothing.
+fn from_texts(frame: DataFrame) -> PolarsResult<DataFrame> {
+    let mut columns = Vec::new();
+    for column in frame.columns() {
+        let texts: Vec<Option<&str>> =
+            column.str()?.iter().map(|t| t.map(str::trim).filter(|t| !t.is_empty())).collect();
+        let all = |fits: &dyn Fn(&str) -> bool| texts.iter().flatten().all(|t| fits(t));
+        columns.push(if all(&|t| t.parse::<f64>().is_ok()) {
+            let numbers: Vec<Option<f64>> =
+                texts.iter().map(|t| t.and_then(|t| t.parse().ok())).collect();
+            Column::new(column.name().clone(), numbers)
+        } else if all(&|t| matches!(t, "true" | "false")) {
+            let truths: Vec<Option<bool>> = texts.iter().map(|t| t.map(|t| t == "true")).collect();
+            Column::new(column.name().clone(), truths)
+        } else {
+            column.clone()
+        });
+    }
+    DataFrame::new(frame.height(), columns)
 }
 
 /// The bytes of a table in a form.
@@ -205,6 +227,8 @@ fn number(x: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use cs336_compiler::row::kinds::Kind;
+
     use super::*;
 
     fn frame() -> Frame {
@@ -265,5 +289,22 @@ mod tests {
         ] {
             assert_eq!(number(x), shown);
         }
+    }
+
+    #[test]
+    fn columns_of_a_csv_are_what_all_their_cells_are() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("t.csv");
+        let text = "flops,loss,done,name,none\n10000000000000000000,3,true,7,\n1e18,2.5,false,a b,\n,NaN,,,\n";
+        std::fs::write(&path, text).expect("written");
+        let frame = read_table("csv", &path).expect("read");
+        let flops = frame.numbers("flops").expect("numbers");
+        assert_eq!((flops[0], flops[1], flops[2].is_nan()), (1e19, 1e18, true));
+        assert!(frame.numbers("loss").expect("numbers")[2].is_nan());
+        let kinds = frame.columns();
+        assert_eq!(
+            (kinds["done"], kinds["name"], kinds["none"]),
+            (Kind::Bool, Kind::Text, Kind::Number)
+        );
     }
 }
