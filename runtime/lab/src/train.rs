@@ -111,9 +111,10 @@ pub fn train(
         at.seconds += seconds;
         losses.push(output.loss);
         speed.push(seconds);
-        let last = spent(spec, steps, at);
-
         let mut row = row_of(at, share, &output);
+        // What stops on the step's own figures is the last step, so it is measured on held-out text like any last step.
+        stopped = stops(spec, &row);
+        let last = stopped || spent(spec, steps, at);
         if let (Some(eval), Some(windows)) = (&spec.execution.eval, task.valid)
             && (last || due_now(eval.every, at, spec, around.host, &mut due.eval))
         {
@@ -125,7 +126,7 @@ pub fn train(
             around.watcher.note(&Note::Eval { step: at.step, figures });
         }
         metrics.push(&row)?;
-        stopped = stops(spec, &row);
+        stopped = stopped || stops(spec, &row);
         let last = last || stopped;
         if let Some(sample) = &spec.execution.sample
             && (last || due_now(sample.every, at, spec, around.host, &mut due.sample))

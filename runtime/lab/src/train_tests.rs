@@ -176,6 +176,7 @@ fn a_condition_ends_it_for_good() {
     };
     assert_eq!(result["step"], 9);
     assert_eq!(world.file("stopped", "metrics.jsonl").lines().count(), 9);
+    assert!(result["valid_loss"].is_number(), "the last step is measured: {result}");
     // Killed between its last checkpoint and its end: it does not go on.
     std::fs::remove_file(world.dir("stopped").join("result.json")).expect("it was done");
     let mut again = machine();
