@@ -21,7 +21,7 @@ use crate::fits;
 use crate::host::Host;
 use crate::job::{Bench, Prepared, prepare};
 use crate::progress::{Note, Watcher};
-use crate::report::{self, NoFits};
+use crate::report;
 use crate::rundir::Known;
 use crate::sweep::{Ended, sweep};
 use crate::train::{Around, Outcome};
@@ -118,6 +118,7 @@ pub fn run(
     let known = Known::read(&settings.root)?;
     let bench = Bench { room: &room, settings, known: &known, host, threads: device.threads() };
     let mut summary = Report::default();
+    let mut fitted = fits::Fits::new();
     let mut without: Vec<String> = Vec::new();
     let names = order(&checked.nodes, targets)?;
     // Points run with their sweep, unless they alone are asked for.
@@ -178,6 +179,7 @@ pub fn run(
                         for (field, value) in &answered.facts {
                             learn(&name, field, *value, &[&name], &checked.nodes);
                         }
+                        fitted.insert(name.clone(), answered);
                     }
                     Err(error) => {
                         summary.refused.push(error);
@@ -186,7 +188,7 @@ pub fn run(
                 }
             }
             Spec::Report(spec) => {
-                match report::report(&name, spec, &checked.nodes, &settings.root, &NoFits) {
+                match report::report(&name, spec, &checked.nodes, &settings.root, &fitted) {
                     Ok(made) => tell(&made, watcher),
                     Err(error @ LabError::Waits { .. }) => {
                         summary.refused.push(error);

@@ -2,12 +2,15 @@
 //!
 //! Takes the specification and the ledger; gives the fitted law and the facts that follow from it. [`save`] writes both beside the runs: `fits/NAME.json`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use cs336_compiler::check::hir::{FitAsk, FitSpec, Nodes};
+use cs336_compiler::row::interp::{Cell, Row};
 use cs336_fit::optimum::{Ask, optimum};
 use cs336_fit::predict::predict;
-use cs336_fit::{Columns, Estimate, Fitted};
+use cs336_fit::{Coefficient, Columns, Estimate, Fitted};
+use cs336_report::make as report;
 use cs336_table::{Frame, Ledger};
 use indexmap::IndexMap;
 
@@ -20,8 +23,63 @@ use crate::ledger;
 pub struct Answered {
     /// The law.
     pub fitted: Fitted,
+    /// The rows, each under the name by which residuals call it.
+    pub rows: Vec<(String, Row)>,
     /// Facts of the fit: its constants, `agree`, and for each question its sizes: `optimum(1e18).params`.
     pub facts: Vec<(String, f64)>,
+}
+
+/// The fits of a program that have run, by node: what its reports ask.
+pub type Fits = BTreeMap<String, Answered>;
+
+impl Answered {
+    /// The constants: `name`, `value`, and where they are known `se`, `ci95.low`, `ci95.high`.
+    pub fn coefficients(&self) -> Vec<Row> {
+        let row = |c: &Coefficient| {
+            let mut row = Row::from([
+                ("name".to_owned(), Cell::Text(c.name.clone())),
+                ("value".to_owned(), Cell::Number(c.value)),
+            ]);
+            if let Some(se) = c.spread.or(c.error) {
+                row.insert("se".to_owned(), Cell::Number(se));
+            }
+            if let Some(i) = c.ci95 {
+                row.insert("ci95.low".to_owned(), Cell::Number(i.low));
+                row.insert("ci95.high".to_owned(), Cell::Number(i.high));
+            }
+            row
+        };
+        self.fitted.coefficients.iter().map(row).collect()
+    }
+
+    /// The rows that were fitted, with `predicted` and `residual` (measured - predicted).
+    pub fn residuals(&self) -> Vec<Row> {
+        // Residuals stand in the order of the rows; rows that were held out have none.
+        let mut rows = self.rows.iter();
+        let found = self.fitted.residuals.iter().map(|r| {
+            let (_, row) = rows.find(|(name, _)| *name == r.name)?;
+            let mut row = row.clone();
+            row.insert("predicted".to_owned(), Cell::Number(r.predicted));
+            row.insert("residual".to_owned(), Cell::Number(r.measured - r.predicted));
+            Some(row)
+        });
+        found.flatten().collect()
+    }
+
+    /// What the law says for a row. `None`: a column is missing, or the law is not finite there.
+    pub fn predict(&self, row: &Row) -> Option<f64> {
+        let numbers = row.iter().filter_map(|(name, cell)| Some((name.clone(), cell.number()?)));
+        predict(&self.fitted, &numbers.collect()).ok().map(|e| e.value)
+    }
+
+    /// The best use of an amount of compute (6 N D).
+    pub fn optimum(&self, flops: f64) -> Option<report::Optimum> {
+        let o = optimum(&self.fitted, &Ask::compute(flops)).ok()?;
+        let between =
+            |e: Estimate| report::Between { value: e.value, ends: e.ci95.map(|i| (i.low, i.high)) };
+        let (params, tokens, loss) = (between(o.params), between(o.tokens), between(o.loss));
+        Some(report::Optimum { params, tokens, loss })
+    }
 }
 
 /// Fits the law of the node `name` to its rows.
@@ -50,7 +108,8 @@ pub fn fit(
             facts.push((key, e.value));
         }
     }
-    Ok(Answered { fitted, facts })
+    let rows = columns.names.into_iter().zip(frame.rows()).collect();
+    Ok(Answered { fitted, rows, facts })
 }
 
 fn answer(

@@ -1,6 +1,6 @@
 //! Reports of a program: the rows they ask for come from the ledger, their files go to `runs/<name>/`.
 //!
-//! A report is made anew each time: it is cheap beside what it tells of, and the same runs give the same bytes. What fits found is asked through [`Fits`].
+//! A report is made anew each time: it is cheap beside what it tells of, and the same runs give the same bytes. What fits found is given.
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -16,22 +16,8 @@ use cs336_table::{Frame, Ledger, TableError, written};
 
 use crate::error::LabError;
 use crate::files::write_whole;
+use crate::fits::{Answered, Fits};
 use crate::ledger;
-
-/// What the fits of a program found.
-pub trait Fits {
-    /// The constants: `name`, `value`, `ci95.low`, `ci95.high`. `None`: the fit has not run.
-    fn coefficients(&self, fit: &str) -> Option<Vec<Row>>;
-
-    /// The rows that it was made on, with `predicted` and `residual`.
-    fn residuals(&self, fit: &str) -> Option<Vec<Row>>;
-
-    /// What the law says for a row.
-    fn predict(&self, fit: &str, row: &Row) -> Option<f64>;
-
-    /// The best use of an amount of compute.
-    fn optimum(&self, fit: &str, flops: f64) -> Option<Optimum>;
-}
 
 /// What was written.
 #[derive(Debug)]
@@ -48,7 +34,7 @@ pub fn report(
     spec: &ReportSpec,
     nodes: &Nodes,
     root: &Path,
-    fits: &dyn Fits,
+    fits: &Fits,
 ) -> Result<Report, LabError> {
     let ledger = Ledger::open(root)?;
     let asked = Asked { node: name, ledger: &ledger, nodes, fits, failed: RefCell::default() };
@@ -111,7 +97,7 @@ struct Asked<'a> {
     node: &'a str,
     ledger: &'a Ledger,
     nodes: &'a Nodes,
-    fits: &'a dyn Fits,
+    fits: &'a Fits,
     /// What could not be read, with its code.
     failed: RefCell<Option<LabError>>,
 }
@@ -127,9 +113,9 @@ impl Asked<'_> {
         text
     }
 
-    fn fitted<T>(&self, fit: &str, found: Option<T>) -> Result<T, String> {
-        let waits = LabError::Waits { node: self.node.to_owned(), on: fit.to_owned() };
-        found.ok_or_else(|| self.fails(waits))
+    fn fitted(&self, fit: &str) -> Result<&Answered, String> {
+        let waits = || LabError::Waits { node: self.node.to_owned(), on: fit.to_owned() };
+        self.fits.get(fit).ok_or_else(|| self.fails(waits()))
     }
 }
 
@@ -146,41 +132,19 @@ impl Results for Asked<'_> {
     }
 
     fn coefficients(&self, fit: &str) -> Result<Vec<Row>, String> {
-        self.fitted(fit, self.fits.coefficients(fit))
+        self.fitted(fit).map(Answered::coefficients)
     }
 
     fn residuals(&self, fit: &str) -> Result<Vec<Row>, String> {
-        self.fitted(fit, self.fits.residuals(fit))
+        self.fitted(fit).map(Answered::residuals)
     }
 
     fn predict(&self, fit: &str, row: &Row) -> Option<f64> {
-        self.fits.predict(fit, row)
+        self.fits.get(fit)?.predict(row)
     }
 
     fn optimum(&self, fit: &str, flops: f64) -> Option<Optimum> {
-        self.fits.optimum(fit, flops)
-    }
-}
-
-/// A program without fits, or whose fits have not run.
-#[derive(Debug, Clone, Copy)]
-pub struct NoFits;
-
-impl Fits for NoFits {
-    fn coefficients(&self, _: &str) -> Option<Vec<Row>> {
-        None
-    }
-
-    fn residuals(&self, _: &str) -> Option<Vec<Row>> {
-        None
-    }
-
-    fn predict(&self, _: &str, _: &Row) -> Option<f64> {
-        None
-    }
-
-    fn optimum(&self, _: &str, _: f64) -> Option<Optimum> {
-        None
+        self.fits.get(fit)?.optimum(flops)
     }
 }
 
@@ -235,7 +199,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let root = folder.path().join("runs");
         let spec = study(folder.path());
-        let make = || report("old", &spec, &Nodes::default(), &root, &NoFits).expect("written");
+        let make =
+            || report("old", &spec, &Nodes::default(), &root, &Fits::new()).expect("written");
         let bytes = |r: &Report| -> Vec<(PathBuf, Vec<u8>)> {
             r.files.iter().map(|p| (p.clone(), std::fs::read(p).expect("there"))).collect()
         };
@@ -264,7 +229,7 @@ mod tests {
             columns: Vec::new(),
         }));
         let made =
-            |spec: &ReportSpec| report("old", spec, &Nodes::default(), folder.path(), &NoFits);
+            |spec: &ReportSpec| report("old", spec, &Nodes::default(), folder.path(), &Fits::new());
         assert_eq!(made(&spec).expect_err("no fit").code(), "E0859");
         std::fs::remove_file(folder.path().join("old.csv")).expect("removed");
         assert!(made(&spec).expect_err("no file").code().starts_with("E0"));

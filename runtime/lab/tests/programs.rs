@@ -225,3 +225,51 @@ fn a_program_stands_as_its_runs_do() {
     let all = standings(&checked.nodes, &["small".to_owned()], &place.folder.path().join("runs"));
     assert_eq!(all.expect("listed").last().map(|(_, s)| s.clone()), Some(Standing::Missing));
 }
+
+/// Recorded results with a planted law; its fit and what a report says of it.
+const STUDY: &str = r#"
+data old = csv("FOLDER/old.csv", columns = { params = Float, tokens = Float, flops = Float, loss = Float })
+fit chinchilla {
+  runs = old
+  law  = .loss ~ E + A / .params^alpha + B / .tokens^beta
+  free = { E = 0.1..5, A = 1..1e6, B = 1..1e6, alpha = 0.05..1, beta = 0.05..1 }
+  error = huber(1e-3, on = log)
+}
+report study {
+  title = "Old results"
+  plot "Curves" { data = old, x = log(.params), y = .loss, color = .flops, trend = law, law = chinchilla }
+  plot "Residuals" { data = chinchilla.residuals, x = log(.params), y = .residual }
+  table "Constants" { rows = chinchilla.coefficients, columns = [.name, .value] }
+  export = [html, svg, csv]
+}
+"#;
+
+#[test]
+fn a_report_tells_what_a_fit_found() {
+    let planted = [("E", 1.8), ("A", 400.0), ("B", 1600.0), ("alpha", 0.34), ("beta", 0.37)];
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut table = "params,tokens,flops,loss\n".to_owned();
+    for flops in [1e17, 1e18, 1e19, 1e20] {
+        for share in [0.2, 0.5, 1.0, 2.0, 5.0] {
+            let n = f64::sqrt(flops / 120.0) * share;
+            let d = flops / 6.0 / n;
+            let loss = 1.8 + 400.0 / n.powf(0.34) + 1600.0 / d.powf(0.37);
+            table += &format!("{n},{d},{flops},{loss}\n");
+        }
+    }
+    std::fs::write(folder.path().join("old.csv"), table).expect("written");
+    let place = Place::new(&STUDY.replace("FOLDER", &folder.path().display().to_string()));
+    let (report, _) = explained(place.run("runs", None));
+    assert!(report.refused.is_empty(), "{:?}", report.refused);
+    let made = place.folder.path().join("runs/study");
+    let read = |name: &str| std::fs::read_to_string(made.join(name)).expect(name);
+    let constants = read("constants.csv");
+    for (name, value) in planted {
+        let line = constants.lines().find_map(|l| l.strip_prefix(&format!("{name},")));
+        let found: f64 = line.expect(&constants).parse().expect("a number");
+        assert!((found / value - 1.0).abs() < 1e-3, "{name} = {found}, planted {value}");
+    }
+    // The law is drawn: a line for each of the four budgets. Residuals have a point for each row.
+    assert!(read("curves.svg").matches("<path").count() >= 4, "{}", read("curves.svg"));
+    assert!(read("residuals.svg").matches("<circle").count() >= 20, "{}", read("residuals.svg"));
+}
