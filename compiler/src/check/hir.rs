@@ -29,6 +29,25 @@ pub struct Node {
     pub meaning: String,
 }
 
+impl Node {
+    /// The nodes of its points, if it is a sweep.
+    pub fn points(&self) -> impl Iterator<Item = &str> {
+        let points: &[PointSpec] = match &self.spec {
+            Spec::Sweep(sweep) => &sweep.points,
+            Spec::Data(_)
+            | Spec::Rows(_)
+            | Spec::Tokenizer(_)
+            | Spec::Model
+            | Spec::Fit(_)
+            | Spec::Report(_)
+            | Spec::Train(_)
+            | Spec::After { .. }
+            | Spec::NotBuilt { .. } => &[],
+        };
+        points.iter().map(|p| p.node.as_str())
+    }
+}
+
 /// What a node is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

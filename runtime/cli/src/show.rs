@@ -201,19 +201,7 @@ fn words(standing: &Standing) -> String {
 /// Points of sweeps that stand in the list themselves.
 fn points_of(nodes: &hir::Nodes, stands: &BTreeMap<String, Standing>) -> BTreeSet<String> {
     let sweeps = nodes.values().filter(|n| stands.contains_key(&n.name));
-    let points = sweeps.filter_map(|n| match &n.spec {
-        Spec::Sweep(sweep) => Some(sweep.points.iter().map(|p| p.node.clone())),
-        Spec::Data(_)
-        | Spec::Rows(_)
-        | Spec::Tokenizer(_)
-        | Spec::Model
-        | Spec::Fit(_)
-        | Spec::Report(_)
-        | Spec::Train(_)
-        | Spec::After { .. }
-        | Spec::NotBuilt { .. } => None,
-    });
-    points.flatten().collect()
+    sweeps.flat_map(hir::Node::points).map(str::to_owned).collect()
 }
 
 /// A sweep as a table, a point a line. Gives the FLOPs that are still to be done.

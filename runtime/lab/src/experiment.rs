@@ -122,22 +122,9 @@ pub fn run(
     let mut without: Vec<String> = Vec::new();
     let names = order(&checked.nodes, targets)?;
     // Points run with their sweep, unless they alone are asked for.
-    let with_sweep: Vec<String> = names
-        .iter()
-        .filter_map(|name| match &checked.nodes[name].spec {
-            Spec::Sweep(sweep) => Some(sweep.points.iter().map(|p| p.node.clone())),
-            Spec::Data(_)
-            | Spec::Rows(_)
-            | Spec::Tokenizer(_)
-            | Spec::Model
-            | Spec::Fit(_)
-            | Spec::Report(_)
-            | Spec::Train(_)
-            | Spec::After { .. }
-            | Spec::NotBuilt { .. } => None,
-        })
-        .flatten()
-        .collect();
+    let points =
+        |name: &String| checked.nodes[name].points().map(str::to_owned).collect::<Vec<_>>();
+    let with_sweep: Vec<String> = names.iter().flat_map(points).collect();
     for name in names {
         if with_sweep.contains(&name) {
             continue;
