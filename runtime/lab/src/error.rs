@@ -113,7 +113,7 @@ pub enum LabError {
     #[error(transparent)]
     Device(#[from] DeviceError),
     /// E0859: a node that waits for a result which no run has left.
-    #[error("`{node}` waits for `{on}`, whose result is not known after it ran")]
+    #[error("`{node}` needs `{on}`, which has no result")]
     Waits {
         /// The waiting node.
         node: String,
@@ -241,7 +241,9 @@ impl LabError {
                 "a smaller `micro` batch needs less memory; `cs336c doctor` shows the machine"
                     .to_owned()
             }
-            Self::Waits { .. } => "run the other node to its end first".to_owned(),
+            Self::Waits { on, .. } => {
+                format!("bring `{on}` to its end first: `cs336c run FILE {on}`")
+            }
             Self::NoRun { several: true, known, .. } => {
                 format!("name its folder: {}", known.join(", "))
             }

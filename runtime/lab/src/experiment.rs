@@ -134,9 +134,14 @@ pub fn run(
         }
         let mut node = checked.nodes[&name].clone();
         if let Some(missing) = needs(&node).find(|need| without.contains(need)) {
-            let part = format!("`{missing}`, which it needs");
-            let what = format!("the {} `{name}`", node.kind);
-            summary.refused.push(LabError::NotBuilt { what, part });
+            let built = !matches!(checked.nodes[missing].spec, Spec::NotBuilt { .. });
+            let refused = if built {
+                LabError::Waits { node: name.clone(), on: missing.clone() }
+            } else {
+                let part = format!("`{missing}`, which it needs");
+                LabError::NotBuilt { what: format!("the {} `{name}`", node.kind), part }
+            };
+            summary.refused.push(refused);
             without.push(name);
             continue;
         }
