@@ -176,11 +176,8 @@ pub fn fields<'a>(e: &'a Expr, out: &mut Vec<&'a ast::Ident>) {
 /// The bare names that an expression reads, without those that it calls.
 pub fn names(e: &Expr, out: &mut Vec<ast::Ident>) {
     match &*e.kind {
-        ExprKind::Name(name) => {
-            if !out.iter().any(|id| id.name == *name) {
-                out.push(ast::Ident { name: name.clone(), span: e.span });
-            }
-        }
+        ExprKind::Name(name) if out.iter().any(|id| id.name == *name) => {}
+        ExprKind::Name(name) => out.push(ast::Ident { name: name.clone(), span: e.span }),
         ExprKind::Call { args, .. } => args.iter().for_each(|a| names(&a.value, out)),
         ExprKind::Unary { value, .. } => names(value, out),
         ExprKind::Binary { left, right, .. } => {

@@ -471,6 +471,7 @@ impl Builder {
     }
 
     /// A scan over a finished body; gives one node per result: last carries, then stacked values.
+    #[allow(clippy::too_many_arguments, reason = "the parts of one scan")]
     pub fn scan(
         &mut self,
         axis: Axis,

@@ -38,7 +38,7 @@ pub struct Dice(pub u64);
 
 impl Dice {
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -48,7 +48,7 @@ impl Dice {
 
     /// Below `n`.
     pub fn below(&mut self, n: usize) -> usize {
-        (self.next() % n as u64) as usize
+        (self.bits() % n as u64) as usize
     }
 
     /// One of some.
@@ -379,7 +379,7 @@ impl Random {
         }
         let mut body = Random {
             b: Builder::new(),
-            dice: Dice(self.dice.next()),
+            dice: Dice(self.dice.bits()),
             nodes: Vec::new(),
             fresh: self.fresh + 1000,
         };

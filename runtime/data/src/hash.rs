@@ -3,10 +3,15 @@
 //! One 64 x 64 -> 128 bit multiplication per eight bytes, folded. No protection against chosen keys: the keys are our own
 //! texts, and a table that meets many collisions is slow, not wrong.
 
+#[allow(
+    clippy::disallowed_types,
+    reason = "for tables that are looked up; who lists one must sort"
+)]
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
 /// A `HashMap` with the hasher of this file. Never iterate it without sorting what comes out.
+#[allow(clippy::disallowed_types, reason = "see above")]
 pub(crate) type FastMap<K, V> = HashMap<K, V, BuildHasherDefault<Folded>>;
 
 /// The state: the product so far.

@@ -240,6 +240,7 @@ impl<D: Device> Walk<'_, D> {
             .ok_or_else(|| DeviceError::Malformed("a launch of no kernel".into()))?;
         let spans = launch.views.iter().map(|v| self.span(v)).collect::<Result<Vec<Span>, _>>()?;
         let params = self.params(kernel, launch)?;
+        #[allow(clippy::disallowed_methods, reason = "a profile is made of times; nothing else is")]
         let started = self.options.profile.then(Instant::now);
         let loaded = &self.kernels[launch.kernel as usize];
         self.device.launch(loaded, &spans, &params, launch.origin.as_str())?;

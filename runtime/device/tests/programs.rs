@@ -218,6 +218,7 @@ train quick {
 #[test]
 #[ignore = "a measurement"]
 #[allow(clippy::print_stderr, reason = "its result is what it prints")]
+#[allow(clippy::disallowed_methods, reason = "and what it prints are times")]
 fn where_the_time_goes() {
     let programs = programs(SPEED, "quick", 16);
     let cpu = Cpu::new(None).expect("threads");

@@ -1,6 +1,7 @@
 //! Times the two long fits of the Chinchilla points, for `tests/bench/fit`: `epoch CSV grid|bootstrap|starts [THREADS]`. Prints seconds and what came out.
 
 #![allow(clippy::print_stdout, reason = "a program to be read by a script")]
+#![allow(clippy::disallowed_methods, reason = "which is told the time that fits need")]
 
 use std::time::Instant;
 

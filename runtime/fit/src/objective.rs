@@ -97,11 +97,8 @@ impl Objective {
     ) -> f64 {
         let Work { room, sums } = w;
         sums.resize(x.len() + 1, 0.0);
-        let columns: Vec<&[f64]>;
-        match on {
-            None => columns = self.columns.iter().map(Vec::as_slice).collect(),
-            Some(r) => columns = r.columns.iter().map(Vec::as_slice).collect(),
-        }
+        let columns: &[Vec<f64>] = on.map_or(&self.columns, |r| &r.columns);
+        let columns: Vec<&[f64]> = columns.iter().map(Vec::as_slice).collect();
         self.kernel.sums(x, &columns, sums, room);
         gradient.iter_mut().zip(&sums[1..]).for_each(|(g, s)| *g = s / self.scale);
         sums[0] / self.scale

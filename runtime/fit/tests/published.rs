@@ -537,7 +537,8 @@ fn envelope_of_known_curves() {
 #[test]
 fn intervals_cover_the_truth() {
     let (e, a, b, alpha, beta) = (1.8, 480.0, 2100.0, 0.35, 0.37);
-    let g: f64 = (alpha * a / (beta * b) as f64).powf(1.0 / (alpha + beta));
+    let ratio: f64 = alpha * a / (beta * b);
+    let g = ratio.powf(1.0 / (alpha + beta));
     let best = |c: f64| g * (c / 6.0).powf(beta / (alpha + beta));
     let budgets: Vec<f64> = (0..6).map(|i| 1e17 * 10f64.powf(0.5 * f64::from(i))).collect();
     let target = 10.0 * budgets[5];

@@ -143,8 +143,8 @@ mod tests {
     #[test]
     fn cells_show_counts_in_full() {
         assert_eq!(
-            [cell(2048.0), cell(1.414_2), cell(1.5e18), cell(2.5e8)],
-            ["2048", "1.414", "1.5e18", "250M"]
+            [cell(2048.0), cell(1.515_2), cell(1.5e18), cell(2.5e8)],
+            ["2048", "1.515", "1.5e18", "250M"]
         );
     }
 }

@@ -328,7 +328,7 @@ pub(super) fn check(eval: &mut Eval<'_>, kind: &KindSchema, n: &NodeValue) -> bo
         let at = at.unwrap_or(n.span);
         if let Some(field) = kind.field(name) {
             // A sweep's fields have their values at its points.
-            if n.kind != "sweep" && !(matches!(v, Value::None) && !field.required) {
+            if n.kind != "sweep" && (field.required || !matches!(v, Value::None)) {
                 fine &= judge(eval, &format!("`{name}`"), field.ty, v, at);
             }
             if let (FieldType::Template, Value::Text(text)) = (field.ty, v) {

@@ -746,7 +746,7 @@ mod tests {
             let blocks = k.blocks.iter().flat_map(|b| b.fields.iter());
             for f in k.fields.iter().chain(blocks) {
                 assert!(
-                    !f.doc.is_empty() && !(f.required && !f.default.is_empty()),
+                    !f.doc.is_empty() && (!f.required || f.default.is_empty()),
                     "{}.{}",
                     k.name,
                     f.name

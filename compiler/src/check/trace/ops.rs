@@ -567,7 +567,8 @@ impl Eval<'_> {
                 },
             };
             let index = Affine { terms: vec![(part.name.clone(), 1)], offset };
-            let built = self.t().b().window(x, &whole.name, index, &[part.clone()], 0.0);
+            let inner = std::slice::from_ref(&part);
+            let built = self.t().b().window(x, &whole.name, index, inner, 0.0);
             let value = self.built(built, span);
             record.set(name, value, Some(span));
             offset += part.size as i64;

@@ -231,8 +231,7 @@ fn routed_experts_in_layers() {
 #[test]
 fn a_value_that_another_reads_whole_is_computed_whole() {
     let mut graph = experts(2);
-    let dense =
-        graph.ids().filter(|id| matches!(graph.node(*id).op, Op::Contract { .. })).next_back();
+    let dense = graph.ids().rfind(|id| matches!(graph.node(*id).op, Op::Contract { .. }));
     graph.outputs.push(super::super::OutputDecl {
         name: name("all"),
         node: dense.unwrap(),

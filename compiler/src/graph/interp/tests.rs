@@ -311,7 +311,7 @@ fn the_gradient_of_attention_is_a_finite_difference() {
         let part = c.b.raw(Op::Part(i as u32), vec![grad], types[i].clone());
         let order: Vec<&str> = types[i].axes.iter().map(|a| a.name.as_str()).collect();
         let found = c.value(part, &order);
-        for n in 0..found.len() {
+        for (n, found) in found.iter().enumerate() {
             let mut loss_at = |by: f64| {
                 c.given[input].data[n] += by;
                 let value = c.value(loss, &[])[0];
@@ -319,7 +319,7 @@ fn the_gradient_of_attention_is_a_finite_difference() {
                 value
             };
             let near = (loss_at(1e-5) - loss_at(-1e-5)) / 2e-5;
-            assert!((near - found[n]).abs() < 1e-8, "{input}[{n}]: {near} {}", found[n]);
+            assert!((near - found).abs() < 1e-8, "{input}[{n}]: {near} {found}");
         }
     }
 }

@@ -16,6 +16,10 @@ pub(crate) mod scatter;
 pub(crate) mod strips;
 pub(crate) mod sums;
 
+#[allow(
+    clippy::disallowed_types,
+    reason = "kernels have no order; this map is looked up only"
+)]
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
@@ -57,6 +61,7 @@ pub struct Compiled {
 }
 
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "a plan has a few hundred of them")]
 enum Body {
     Loop(LoopCode),
     ColReduce(ColReduceCode),
@@ -98,6 +103,7 @@ impl Device for Cpu {
 
     fn load(&self, kernel: &Kernel) -> Result<Arc<Compiled>, DeviceError> {
         // Looked up by value; the order of the map is never seen.
+        #[allow(clippy::disallowed_types, reason = "see above")]
         static CACHE: OnceLock<Mutex<HashMap<Kernel, Weak<Compiled>>>> = OnceLock::new();
         let cache = CACHE.get_or_init(Mutex::default);
         let lock = || cache.lock().unwrap_or_else(PoisonError::into_inner);

@@ -44,13 +44,12 @@ pub(crate) fn launch(
         let plain = Operand { strides: vec![1], ..(*operand).clone() };
         let view = View::new(&plain, block.address());
         for (i, value) in memory.iter().enumerate() {
-            // SAFETY: inside the block just made.
-            unsafe {
-                if operand.dtype.is_float() {
-                    view.set(i as i64, *value as f32)
-                } else {
-                    view.set_int(i as i64, *value as i32)
-                }
+            if operand.dtype.is_float() {
+                // SAFETY: inside the block just made.
+                unsafe { view.set(i as i64, *value as f32) }
+            } else {
+                // SAFETY: as above.
+                unsafe { view.set_int(i as i64, *value as i32) }
             }
         }
         blocks.push(block);

@@ -32,7 +32,9 @@ pub(crate) unsafe extern "C" fn strip(
             let op = if *f == Function::Pow { BinOp::Pow } else { BinOp::Mod };
             for i in 0..count {
                 // SAFETY: `i` is below `count`.
-                let y = unsafe { b.add(i).read() };
+                let from = unsafe { b.add(i) };
+                // SAFETY: as above.
+                let y = unsafe { from.read() };
                 // SAFETY: as above.
                 let at = unsafe { out.add(i) };
                 // SAFETY: as above.

@@ -22,8 +22,7 @@ impl Making<'_> {
         for e in &columns {
             let made = column(e, &rows);
             if !rows.is_empty() && made.iter().all(|c| *c == Cell::Empty) {
-                let message =
-                    format!("in the table \"{}\" no row has `{}`", spec.title, e.to_string());
+                let message = format!("in the table \"{}\" no row has `{e}`", spec.title);
                 self.warn("W0711", message, &has(&rows));
             }
             for ((cell, row), name) in made.into_iter().zip(&mut cells).zip(&names) {
