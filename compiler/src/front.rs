@@ -11,7 +11,7 @@ use crate::graph::Graph;
 use crate::graph::cost::{CostTable, cost};
 use crate::pipeline::compile;
 use crate::plan::Target;
-use crate::problem::{Problem, Problems};
+use crate::problem::Problems;
 use crate::programs::{Compiled, DecodePrograms, TrainPrograms};
 use crate::row::Rows;
 use crate::row::kinds::Columns;
@@ -168,14 +168,7 @@ impl Checked<'_> {
     /// A fault of ours, as a problem with its dump.
     fn fault(&mut self, bug: &Bug) -> Problems {
         let file = self.eval.modules.get(MAIN).map_or(FileId(0), |m| m.file);
-        self.eval.problem(
-            Problem::new(
-                "E0899",
-                Span::new(file, 0, 0),
-                format!("a fault of the compiler in {}: {}", bug.stage, bug.message),
-            )
-            .help("this is our mistake, not yours; please report it with the program"),
-        );
+        self.eval.problem(bug.problem(Span::new(file, 0, 0)));
         self.eval.problems.clone()
     }
 }

@@ -42,6 +42,15 @@ const ATTRIBUTES: &[(&str, Attribute)] = &[
     ("slow", Attribute::Slow),
 ];
 
+/// A number known from earlier runs: `stories.train.tokens`, 50000.
+pub(crate) type Fact = (String, f64);
+
+/// Reads `stories.train.tokens=50000`.
+pub(crate) fn fact(text: &str) -> Option<Fact> {
+    let (name, value) = text.trim().split_once('=')?;
+    Some((name.to_owned(), value.parse().ok()?))
+}
+
 /// A program and what is expected.
 #[derive(Debug, Clone)]
 pub(crate) struct Section {
@@ -51,6 +60,8 @@ pub(crate) struct Section {
     pub(crate) attributes: Vec<Attribute>,
     /// `--set`s: from the attribute `set:PATH=VALUE`.
     pub(crate) sets: Vec<String>,
+    /// What is known from earlier runs: from the attribute `fact:NODE.FIELD=NUMBER`.
+    pub(crate) facts: Vec<Fact>,
     /// The line of the header, from 1.
     pub(crate) line: usize,
     /// The header as written.
@@ -135,10 +146,12 @@ fn sections(path: &str, text: &str, complaints: &mut Vec<String>) -> SuiteFile {
 fn header(inner: &str, whole: &str, line: usize) -> Result<Section, String> {
     let mut words = inner.split_whitespace();
     let name = words.next().ok_or("a section needs a name")?.to_owned();
-    let (mut attributes, mut sets) = (Vec::new(), Vec::new());
+    let (mut attributes, mut sets, mut facts) = (Vec::new(), Vec::new(), Vec::new());
     for word in words {
         if let Some(set) = word.strip_prefix("set:") {
             sets.push(set.to_owned());
+        } else if let Some(text) = word.strip_prefix("fact:") {
+            facts.push(fact(text).ok_or_else(|| format!("`{text}` is not NODE.FIELD=NUMBER"))?);
         } else if let Some((_, a)) = ATTRIBUTES.iter().find(|(n, _)| *n == word) {
             attributes.push(*a);
         } else {
@@ -150,5 +163,5 @@ fn header(inner: &str, whole: &str, line: usize) -> Result<Section, String> {
         return Err(format!("`{name}` does not say what is done with it, such as `check`"));
     }
     let (header, body) = (whole.to_owned(), String::new());
-    Ok(Section { name, attributes, sets, line, header, body })
+    Ok(Section { name, attributes, sets, facts, line, header, body })
 }

@@ -5,11 +5,12 @@ use cs336_compiler::front::{Checked, check};
 use cs336_compiler::problem::Problems;
 use cs336_compiler::source::{FileId, Sources};
 use cs336_compiler::syntax;
-use cs336_compiler::world::Texts;
+use cs336_compiler::world::World;
 
 use crate::collect::{Attribute, Section};
 use crate::notes::{self, Note};
 use crate::numbers;
+use crate::outside::Outside;
 
 /// The name of the program under test.
 pub(crate) const MAIN: &str = "main.cs336";
@@ -20,7 +21,7 @@ pub(crate) fn complaints(
     section: &Section,
     beside: &[(String, String)],
 ) -> Vec<String> {
-    let world = world(&section.body, beside);
+    let world = world(section, beside);
     let first = section.line + 1;
     let mut out = Vec::new();
     let now = look(section, &world);
@@ -34,7 +35,7 @@ pub(crate) fn complaints(
         }
     }
     out.extend(now.faults);
-    if section.has(Attribute::Value) {
+    if section.has(Attribute::Value) && now.problems.is_empty() {
         out.extend(numbers::complaints(section, &world));
     }
     out.iter_mut().for_each(|c| *c = format!("suite/{path}: {c}"));
@@ -43,7 +44,7 @@ pub(crate) fn complaints(
 
 /// The program with notes, lines and values as they are now.
 pub(crate) fn blessed(section: &Section, beside: &[(String, String)]) -> String {
-    let world = world(&section.body, beside);
+    let world = world(section, beside);
     let now = look(section, &world);
     let mut body = notes::noted(&section.body, &now.problems);
     if section.has(Attribute::Cost) {
@@ -55,10 +56,10 @@ pub(crate) fn blessed(section: &Section, beside: &[(String, String)]) -> String 
     body
 }
 
-fn world(body: &str, beside: &[(String, String)]) -> Texts {
-    let mut files = vec![(MAIN.to_owned(), body.to_owned())];
-    files.extend(beside.iter().cloned());
-    Texts { files }
+fn world(section: &Section, beside: &[(String, String)]) -> Outside {
+    let mut world = Outside::new(&section.body, &section.facts);
+    world.texts.files.extend(beside.iter().cloned());
+    world
 }
 
 /// What is seen of a section.
@@ -69,7 +70,7 @@ struct Seen {
     faults: Vec<String>,
 }
 
-fn look(section: &Section, world: &Texts) -> Seen {
+fn look(section: &Section, world: &dyn World) -> Seen {
     let mut seen = Seen { problems: Vec::new(), lines: Vec::new(), faults: Vec::new() };
     if section.has(Attribute::Parse) {
         let mut sources = Sources::default();
@@ -84,6 +85,9 @@ fn look(section: &Section, world: &Texts) -> Seen {
     let checks = [Attribute::Check, Attribute::Cost, Attribute::Plan, Attribute::Decode];
     if !checks.iter().any(|a| section.has(*a)) {
         // A layer on its own has no data that would give it columns.
+        if section.has(Attribute::Value) {
+            seen.problems = numbers::refused(section, world);
+        }
         return seen;
     }
     let mut checked = check(world, MAIN, &section.sets);

@@ -6,11 +6,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use cs336_compiler::check::hir::Spec;
 use cs336_compiler::front::check;
 use cs336_compiler::problem::Problems;
-use cs336_compiler::world::Texts;
+use cs336_compiler::world::World;
 use libtest_mimic::{Failed, Trial};
 
 use crate::collect::{Attribute, SuiteFile};
 use crate::follow::MAIN;
+use crate::outside::Outside;
 
 /// A test for each file with programs that are checked: a few changes of each section, and many if asked for.
 pub(crate) fn trials(files: &[SuiteFile]) -> Vec<Trial> {
@@ -35,9 +36,8 @@ fn run(file: &SuiteFile, rounds: u64) -> Result<(), Failed> {
     for (k, section) in file.sections.iter().enumerate() {
         for round in 0..rounds {
             let text = changed(&section.body, Dice(round * 1009 + k as u64));
-            let mut files = vec![(MAIN.to_owned(), text.clone())];
-            files.extend(beside.iter().cloned());
-            let world = Texts { files };
+            let mut world = Outside::new(&text, &section.facts);
+            world.texts.files.extend(beside.iter().cloned());
             let sets = section.sets.clone();
             let ended = catch_unwind(AssertUnwindSafe(|| judged(&world, &sets)));
             match ended {
@@ -53,7 +53,7 @@ fn run(file: &SuiteFile, rounds: u64) -> Result<(), Failed> {
 }
 
 /// Checks, and compiles what has no problem. Refusing is fine; true if something was refused as a fault of the compiler.
-fn judged(world: &Texts, sets: &[String]) -> bool {
+fn judged(world: &dyn World, sets: &[String]) -> bool {
     let faulty = |problems: &Problems| problems.iter().any(|p| p.code == "E0899");
     let mut checked = check(world, MAIN, sets);
     if checked.problems().has_errors() {

@@ -23,7 +23,8 @@ use cs336_compiler::world::World;
 use indexmap::IndexMap;
 
 use crate::collect::{Attribute, Section};
-use crate::follow::MAIN;
+use crate::follow::{MAIN, notes_of};
+use crate::notes::Note;
 
 type Tensors = IndexMap<Name, Tensor>;
 
@@ -65,6 +66,16 @@ pub(crate) fn complaints(section: &Section, world: &dyn World) -> Vec<String> {
     out
 }
 
+/// The problems of a program that cannot be applied to what is given.
+pub(crate) fn refused(section: &Section, world: &dyn World) -> Vec<Note> {
+    let (Some(subject), Ok(given)) = (subject(&section.body), givens(section)) else {
+        return Vec::new();
+    };
+    let with_grad = section.has(Attribute::Grad);
+    let (eval, _) = application(section, world, &subject, &given, with_grad);
+    notes_of(&eval.problems, &eval.sources)
+}
+
 /// The program with the results as they are now, at its end.
 pub(crate) fn blessed(section: &Section, body: &str, world: &dyn World) -> String {
     let Ok(results) = applied(section, world) else { return body.to_owned() };
@@ -90,13 +101,10 @@ struct Results {
 fn applied(section: &Section, world: &dyn World) -> Result<Results, Vec<String>> {
     let subject = subject(&section.body).ok_or_else(|| vec!["it declares nothing".to_owned()])?;
     let given = givens(section)?;
-    let weights: Vec<Given> = given.tensors.iter().map(|t| t.given()).collect();
     let graph = |with_grad: bool| {
-        let mut eval = Eval::new(world);
-        eval.load_main(MAIN, &section.sets);
-        let made = eval.apply_graph(&subject, &weights, &weights, &given.sizes, with_grad);
+        let (eval, made) = application(section, world, &subject, &given, with_grad);
         let show = |p: &Problem| format!("{}: {}", p.code, p.message);
-        made.map(|m| m.graph).ok_or_else(|| eval.problems.iter().map(show).collect::<Vec<_>>())
+        made.ok_or_else(|| eval.problems.iter().map(show).collect::<Vec<_>>())
     };
     let plain = graph(false)?;
     let inputs = inputs(&plain, &given)?;
@@ -107,6 +115,21 @@ fn applied(section: &Section, world: &dyn World) -> Result<Results, Vec<String>>
         disagreements.extend(gradients(&with_grad, &given)?);
     }
     Ok(Results { values, disagreements })
+}
+
+/// The graph of the application, and what was found while it was made.
+fn application<'w>(
+    section: &Section,
+    world: &'w dyn World,
+    subject: &str,
+    given: &Givens,
+    with_grad: bool,
+) -> (Eval<'w>, Option<Graph>) {
+    let weights: Vec<Given> = given.tensors.iter().map(|t| t.given()).collect();
+    let mut eval = Eval::new(world);
+    eval.load_main(MAIN, &section.sets);
+    let made = eval.apply_graph(subject, &weights, &weights, &given.sizes, with_grad);
+    (eval, made.map(|m| m.graph))
 }
 
 /// The last thing that a program declares.

@@ -9,6 +9,7 @@ mod follow;
 mod mutate;
 mod notes;
 mod numbers;
+mod outside;
 mod pages;
 mod picture;
 mod places;

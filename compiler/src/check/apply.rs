@@ -378,11 +378,7 @@ impl Eval<'_> {
                 Some(())
             }
             Err(bug) => {
-                self.problem(Problem::new(
-                    "E0899",
-                    span,
-                    format!("a fault of the compiler: {bug}"),
-                ));
+                self.problem(bug.problem(span));
                 None
             }
         }

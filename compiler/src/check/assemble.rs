@@ -341,11 +341,7 @@ impl Eval<'_> {
         let grads = match differentiate(self.t().b(), objective, &wrt, parts.remat) {
             Ok(g) => g,
             Err(bug) => {
-                self.problem(Problem::new(
-                    "E0899",
-                    span,
-                    format!("a fault of the compiler: {bug}"),
-                ));
+                self.problem(bug.problem(span));
                 return None;
             }
         };

@@ -176,11 +176,7 @@ fn step_memory(eval: &mut Eval<'_>, step: Graph, span: Span) -> Option<Vec<(Clas
     match compile(step, &Target::cpu()) {
         Ok(compiled) => Some(compiled.plan.memory),
         Err(bug) => {
-            let text = format!("a fault of the compiler in {}: {}", bug.stage, bug.message);
-            eval.problem(
-                Problem::new("E0899", span, text)
-                    .help("this is our mistake, not yours; please report it with the program"),
-            );
+            eval.problem(bug.problem(span));
             None
         }
     }

@@ -1,7 +1,6 @@
 //! Tests of the checker on whole programs.
 
 mod facts;
-mod pages;
 mod row_lower;
 mod sweeps;
 

@@ -8,6 +8,9 @@ use crate::problem::Problem;
 use crate::source::Span;
 use crate::syntax::ast::{self, ItemKind};
 
+/// How often a body is traced to find the axes of its states.
+const MAX_ROUNDS: usize = 64;
+
 /// A carry while the body is traced.
 struct Carry {
     name: String,
@@ -47,7 +50,8 @@ impl Eval<'_> {
             );
         }
         let Some(mut carries) = self.carries(scope, body, span) else { return Value::Error };
-        for _ in 0..4 {
+        // Each round that goes on has found an axis that some state lacks: an axis goes from state to state at most once a round.
+        for _ in 0..MAX_ROUNDS {
             self.t().open(Some(axis.clone()));
             let frame = scope.inner();
             let mut inside = Vec::new();
@@ -92,7 +96,10 @@ impl Eval<'_> {
                 Err(m) => self.misfit(m, span),
             };
         }
-        self.problem(Problem::new("E0416", span, "the state of this scan grows with every step"))
+        self.problem(
+            Problem::new("E0508", span, "the states of this scan ask for too much")
+                .help("an axis goes from one state to the next through too many of them"),
+        )
     }
 
     fn scan_axis(
