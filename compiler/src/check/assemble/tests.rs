@@ -2,8 +2,8 @@
 
 use indexmap::IndexMap;
 
-use super::super::eval::Eval;
-use super::super::kinds;
+use crate::check::eval::Eval;
+use crate::check::kinds;
 use crate::graph::interp::{Tensor, interpret};
 use crate::graph::verify::verify;
 use crate::graph::{DType, Graph, Name, Role, Runtime};
