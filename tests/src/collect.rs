@@ -24,6 +24,12 @@ pub(crate) enum Attribute {
     Value,
     /// And its gradients are those of finite differences.
     Grad,
+    /// The plan is the one in `ref/plans`; with what fuses, and the code of fused kernels, if asked for.
+    Kernels,
+    /// See `Kernels`.
+    Groups,
+    /// See `Kernels`.
+    Clif,
     /// It is no test but a file that the other sections of its file may use, as `./NAME.cs336`.
     File,
     /// It runs only with `--include-ignored`.
@@ -38,6 +44,9 @@ const ATTRIBUTES: &[(&str, Attribute)] = &[
     ("decode", Attribute::Decode),
     ("value", Attribute::Value),
     ("grad", Attribute::Grad),
+    ("kernels", Attribute::Kernels),
+    ("groups", Attribute::Groups),
+    ("clif", Attribute::Clif),
     ("file", Attribute::File),
     ("slow", Attribute::Slow),
 ];

@@ -8,6 +8,7 @@ use cs336_compiler::syntax;
 use cs336_compiler::world::World;
 
 use crate::collect::{Attribute, Section};
+use crate::golden;
 use crate::notes::{self, Note};
 use crate::numbers;
 use crate::outside::Outside;
@@ -38,12 +39,15 @@ pub(crate) fn complaints(
     if section.has(Attribute::Value) && now.problems.is_empty() {
         out.extend(numbers::complaints(section, &world));
     }
+    if now.problems.is_empty() {
+        out.extend(golden::complaints(path, section, &world));
+    }
     out.iter_mut().for_each(|c| *c = format!("suite/{path}: {c}"));
     out
 }
 
-/// The program with notes, lines and values as they are now.
-pub(crate) fn blessed(section: &Section, beside: &[(String, String)]) -> String {
+/// The program with notes, lines and values as they are now. Longer texts are written to their files.
+pub(crate) fn blessed(path: &str, section: &Section, beside: &[(String, String)]) -> String {
     let world = world(section, beside);
     let now = look(section, &world);
     let mut body = notes::noted(&section.body, &now.problems);
@@ -53,6 +57,7 @@ pub(crate) fn blessed(section: &Section, beside: &[(String, String)]) -> String 
     if section.has(Attribute::Value) {
         body = numbers::blessed(section, &body, &world);
     }
+    golden::bless(path, section, &world);
     body
 }
 

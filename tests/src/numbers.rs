@@ -16,6 +16,7 @@ use cs336_compiler::pipeline::compile;
 use cs336_compiler::plan::Target;
 use cs336_compiler::plan::interp::{decode, encode, execute};
 use cs336_compiler::problem::Problem;
+use cs336_compiler::programs::Compiled;
 use cs336_compiler::source::FileId;
 use cs336_compiler::syntax::ast::{ItemKind, NodeName, Pattern};
 use cs336_compiler::syntax::parse;
@@ -58,7 +59,9 @@ pub(crate) fn complaints(section: &Section, world: &dyn World) -> Vec<String> {
         };
         if line.axes != axes_of(&found.ty) {
             out.push(format!("`{name}` has other axes: {}", show(name, found)));
-        } else if let Err(worst) = compare(&found.data, &line.values, PRINTED) {
+        } else if let Err(worst) =
+            compare(&found.data, line.values.as_deref().unwrap_or_default(), PRINTED)
+        {
             out.push(format!("`{name}`: {worst}\n  now: {}", show(name, found)));
         }
     }
@@ -96,6 +99,16 @@ pub(crate) fn blessed(section: &Section, body: &str, world: &dyn World) -> Strin
 struct Results {
     values: Tensors,
     disagreements: Vec<String>,
+}
+
+/// What a section's application compiles to.
+pub(crate) fn compiled(section: &Section, world: &dyn World) -> Result<Compiled, Vec<String>> {
+    let subject = subject(&section.body).ok_or_else(|| vec!["it declares nothing".to_owned()])?;
+    let given = givens(section)?;
+    let (eval, made) = application(section, world, &subject, &given, false);
+    let show = |p: &Problem| format!("{}: {}", p.code, p.message);
+    let graph = made.ok_or_else(|| eval.problems.iter().map(show).collect::<Vec<_>>())?;
+    compile(graph, &Target::cpu()).map_err(|bug| vec![bug.to_string()])
 }
 
 fn applied(section: &Section, world: &dyn World) -> Result<Results, Vec<String>> {
@@ -254,8 +267,10 @@ fn inputs(graph: &Graph, given: &Givens) -> Result<Tensors, Vec<String>> {
     for input in &graph.inputs {
         let name = input.name.as_str();
         let tensor = match given.tensors.iter().find(|t| t.name == name) {
-            Some(line) => Tensor::new(input.ty.clone(), line.values.clone()),
-            None => Some(filler(name, &input.ty)),
+            Some(Line { values: Some(values), .. }) => {
+                Tensor::new(input.ty.clone(), values.clone())
+            }
+            Some(_) | None => Some(filler(name, &input.ty)),
         };
         let lacks = || vec![format!("`{name}` needs {} values", input.ty.len())];
         out.insert(input.name.clone(), tensor.ok_or_else(lacks)?);
@@ -282,14 +297,15 @@ struct Line {
     /// Names may be empty.
     axes: Vec<(String, usize)>,
     integer: bool,
-    values: Vec<f64>,
+    /// None: only the shape is given.
+    values: Option<Vec<f64>>,
 }
 
 impl Line {
     fn read(text: &str) -> Result<Self, String> {
         let (head, rest) = text.split_once('[').ok_or("an axis list `[..]` is missing")?;
         let (axes, rest) = rest.split_once(']').ok_or("`]` is missing")?;
-        let (kind, values) = rest.split_once('=').ok_or("`=` is missing")?;
+        let (kind, values) = rest.split_once('=').map_or((rest, None), |(k, v)| (k, Some(v)));
         let axes: Vec<(String, usize)> = axes
             .split(',')
             .map(str::trim)
@@ -300,12 +316,14 @@ impl Line {
                 Ok((name.trim().to_owned(), size))
             })
             .collect::<Result<_, String>>()?;
+        let read = |v: &str| v.parse().map_err(|_| format!("`{v}` is no number"));
         let values = values
-            .split_whitespace()
-            .map(|v| v.parse().map_err(|_| format!("`{v}` is no number")))
-            .collect::<Result<Vec<f64>, String>>()?;
+            .map(|all| all.split_whitespace().map(read).collect::<Result<Vec<f64>, String>>())
+            .transpose()?;
         let len: usize = axes.iter().map(|(_, n)| n).product();
-        if values.len() != len {
+        if let Some(values) = &values
+            && values.len() != len
+        {
             return Err(format!("{} values for {len} places", values.len()));
         }
         let integer = kind.trim() == ": int";

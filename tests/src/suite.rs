@@ -6,6 +6,7 @@
 
 mod collect;
 mod follow;
+mod golden;
 mod mutate;
 mod notes;
 mod numbers;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
     trials.extend(mutate::trials(&files));
     trials.extend(pages::trials());
     trials.extend(tidy::trials(&files));
+    trials.push(golden::no_stray(&files));
     libtest_mimic::run(&args, trials).exit_code()
 }
 
@@ -74,12 +76,12 @@ fn trials_of(file: &SuiteFile) -> impl Iterator<Item = Trial> {
 /// Writes a file anew with what its sections give now.
 fn bless_file(file: &SuiteFile, wanted: &str) {
     let mut file = file.clone();
-    let beside = file.beside();
+    let (beside, path) = (file.beside(), file.path.clone());
     for i in 0..file.sections.len() {
         let name = name_of(&file, &file.sections[i]);
         let section = &mut file.sections[i];
         if !section.has(Attribute::File) && name.contains(wanted) {
-            section.body = follow::blessed(section, &beside);
+            section.body = follow::blessed(&path, section, &beside);
         }
     }
     write_if_new(&places::suite().join(&file.path), &file.text());

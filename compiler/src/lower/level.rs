@@ -10,7 +10,7 @@ use crate::graph::{Graph, Name, NodeId, Op, Scan, ScanKind, Type};
 use crate::kernel::{Access, Kernel, Operand};
 use crate::lower::body::Source;
 use crate::lower::fuse::{self, Group, Grouping, Kind};
-use crate::lower::{Context, Stored, prepare};
+use crate::lower::{Context, Stored, prepare, show};
 use crate::plan::{Class, Launch, Step, View};
 use crate::scalar::{Expr, Inst};
 
@@ -36,6 +36,7 @@ pub(crate) fn emit(
     let replaces: Vec<Option<NodeId>> =
         places.iter().map(|place| replaced(graph, inputs, place)).collect();
     let groups = fuse::group(graph, &host_nodes, &replaces);
+    let shown = context.groups.as_ref().map(|_| show::level(graph, &groups, path));
     let mut level = Level {
         context,
         graph,
@@ -55,7 +56,11 @@ pub(crate) fn emit(
     for (from, to, ty) in late {
         level.copy(&from, &to, &ty)?;
     }
-    Ok(level.steps)
+    let steps = level.steps;
+    if let (Some(all), Some(shown)) = (&mut context.groups, shown) {
+        all.push_str(&shown);
+    }
+    Ok(steps)
 }
 
 // The input whose memory the output takes over, element for element.

@@ -21,6 +21,7 @@ mod loops;
 mod nest;
 mod order;
 mod prepare;
+mod show;
 mod sums;
 #[cfg(test)]
 mod tests;
@@ -35,6 +36,19 @@ use crate::scalar::{BinOp, Expr, Inst, Literal, UnOp};
 
 /// The plan of a graph.
 pub fn lower(graph: &Graph, target: &Target) -> Result<Plan, Bug> {
+    lowered(graph, target, None).map(|(plan, _)| plan)
+}
+
+/// Which nodes share kernels, as text: the groups of each level in order of execution, bodies of loops before the loop that has them.
+pub fn groups(graph: &Graph, target: &Target) -> Result<String, Bug> {
+    lowered(graph, target, Some(String::new())).map(|(_, groups)| groups.unwrap_or_default())
+}
+
+fn lowered(
+    graph: &Graph,
+    target: &Target,
+    groups: Option<String>,
+) -> Result<(Plan, Option<String>), Bug> {
     let host = vec![false; graph.inputs.len()];
     let declared = graph;
     let graph = prepare::prepare(declared, &host, &order::Order::of(declared))?;
@@ -45,6 +59,7 @@ pub fn lower(graph: &Graph, target: &Target) -> Result<Plan, Bug> {
         kernels: IndexMap::new(),
         host: IndexMap::new(),
         loops: 0,
+        groups,
     };
     let inputs: Vec<level::Given> = graph
         .inputs
@@ -84,7 +99,7 @@ pub fn lower(graph: &Graph, target: &Target) -> Result<Plan, Bug> {
     share::share(&mut plan, &mut scopes);
     memory::place(&mut plan, &scopes);
     verify::verify(&plan)?;
-    Ok(plan)
+    Ok((plan, context.groups))
 }
 
 /// Memory of a node: where it begins, how it moves with the loops around, and its strides.
@@ -158,6 +173,8 @@ pub(crate) struct Context<'t> {
     kernels: IndexMap<Kernel, ()>,
     host: IndexMap<Expr, ()>,
     loops: u32,
+    /// The groups of the levels so far as text, if that is wanted.
+    pub(crate) groups: Option<String>,
 }
 
 impl Context<'_> {

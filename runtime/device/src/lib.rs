@@ -22,6 +22,7 @@ mod store;
 
 pub use error::DeviceError;
 pub use execute::{Executable, Options, Profile, ProfileRow, RuntimeValues};
+pub use host::clif::clif;
 pub use host::sums::SumKernel;
 pub use host::{Compiled, Cpu};
 pub use memory::Block;

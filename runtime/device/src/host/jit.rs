@@ -6,7 +6,7 @@
 use std::sync::{Arc, OnceLock};
 
 use cranelift_codegen::ir::Function;
-use cranelift_codegen::isa::OwnedTargetIsa;
+use cranelift_codegen::isa::{OwnedTargetIsa, TargetFrontendConfig};
 use cranelift_codegen::settings::{self, Configurable};
 use cranelift_jit::{JITBuilder, JITModule};
 use cranelift_module::{Linkage, Module, default_libcall_names};
@@ -129,6 +129,12 @@ impl Drop for Freed {
             unsafe { module.free_memory() };
         }
     }
+}
+
+/// What the emitter must know of this machine.
+pub(crate) fn frontend() -> Result<TargetFrontendConfig, DeviceError> {
+    let found = isa().map(|isa| isa.frontend_config());
+    found.map_err(|reason| DeviceError::Compile { kernel: "any kernel".to_owned(), reason })
 }
 
 /// This machine, found out once.

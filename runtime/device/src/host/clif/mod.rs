@@ -20,6 +20,7 @@ mod rows;
 pub(crate) mod sums;
 #[cfg(test)]
 mod tests;
+mod text;
 
 use cranelift_codegen::ir::{AbiParam, FuncRef, Function, Signature, types};
 use cranelift_codegen::isa::{CallConv, TargetFrontendConfig};
@@ -29,6 +30,7 @@ use cs336_compiler::law::program::Program;
 use cs336_compiler::scalar::{BinOp, UnOp};
 
 pub(crate) use lanes::Kind;
+pub use text::clif;
 
 /// What a fused body may call: functions that the host computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
