@@ -5,6 +5,7 @@
 //! checked again with them. A node whose runtime comes with a later part is reported with its code; what does not
 //! need it is run all the same.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,6 +14,7 @@ use cs336_compiler::front::{Checked, check};
 use cs336_compiler::world::World;
 use cs336_device::Cpu;
 use cs336_table::Ledger;
+use indexmap::IndexSet;
 
 use crate::data::{Encoded, Room, name_of};
 use crate::error::LabError;
@@ -92,7 +94,7 @@ impl<'a> Program<'a> {
 
 /// The nodes that `targets` need, themselves included, each after what it needs. Without targets: all nodes.
 pub fn order(nodes: &Nodes, targets: &[String]) -> Result<Vec<String>, LabError> {
-    let mut order = Vec::new();
+    let mut order = IndexSet::new();
     let all: Vec<String> = nodes.keys().cloned().collect();
     for target in if targets.is_empty() { &all } else { targets } {
         if !nodes.contains_key(target) {
@@ -100,7 +102,20 @@ pub fn order(nodes: &Nodes, targets: &[String]) -> Result<Vec<String>, LabError>
         }
         visit(target, nodes, &mut order, &mut Vec::new());
     }
-    Ok(order)
+    Ok(order.into_iter().collect())
+}
+
+/// The next node to run. What is found out on the way may change what the others need, so it is asked anew each time.
+/// Points run with their sweep, unless they alone are asked for.
+fn next(
+    nodes: &Nodes,
+    targets: &[String],
+    done: &BTreeSet<String>,
+) -> Result<Option<String>, LabError> {
+    let names = order(nodes, targets)?;
+    let with_sweep: BTreeSet<&str> = names.iter().flat_map(|n| nodes[n].points()).collect();
+    let left = |name: &&String| !done.contains(*name) && !with_sweep.contains(name.as_str());
+    Ok(names.iter().find(left).cloned())
 }
 
 /// Runs the nodes that `targets` need. An error ends it; what was saved before stays.
@@ -120,18 +135,12 @@ pub fn run(
     let mut summary = Report::default();
     let mut fitted = fits::Fits::new();
     let mut without: Vec<String> = Vec::new();
-    let names = order(&checked.nodes, targets)?;
-    // Points run with their sweep, unless they alone are asked for.
-    let points =
-        |name: &String| checked.nodes[name].points().map(str::to_owned).collect::<Vec<_>>();
-    let with_sweep: Vec<String> = names.iter().flat_map(points).collect();
-    for name in names {
-        if with_sweep.contains(&name) {
-            continue;
-        }
+    let mut done = BTreeSet::new();
+    while let Some(name) = next(&checked.nodes, targets, &done)? {
         if stop.load(Ordering::SeqCst) {
             break;
         }
+        done.insert(name.clone());
         let mut node = checked.nodes[&name].clone();
         if let Some(missing) = needs(&node).find(|need| without.contains(need)) {
             let built = !matches!(checked.nodes[missing].spec, Spec::NotBuilt { .. });
@@ -214,7 +223,13 @@ pub fn run(
                 }
                 let around = &mut Around { host, stop, watcher };
                 match run_train(&mut checked, &node, spec, &data, bench, device, around) {
-                    Ok(outcome) => summary.runs.push((name.clone(), outcome)),
+                    Ok(outcome) => {
+                        for (field, value) in found(&outcome) {
+                            learned |=
+                                program.facts.set(&name, field, value, &[&name], &checked.nodes);
+                        }
+                        summary.runs.push((name.clone(), outcome));
+                    }
                     Err(error @ LabError::Ask { .. }) => {
                         summary.refused.push(error);
                         without.push(name.clone());
@@ -269,8 +284,38 @@ pub fn run(
             program.facts.save()?;
             checked = program.sound()?;
         }
+        loop {
+            match answered_more(program, &checked.nodes, &mut fitted) {
+                Ok(false) => break,
+                Ok(true) => {
+                    program.facts.save()?;
+                    checked = program.sound()?;
+                }
+                Err(error) => {
+                    summary.refused.push(error);
+                    break;
+                }
+            }
+        }
     }
     Ok(summary)
+}
+
+/// Answers what a program asks of a fitted law only once it knows the first answers: what the law says of the sizes of a run that it
+/// asked for. True if there is a new fact. It ends: each round answers a question, and a program is checked in a bounded number of steps.
+fn answered_more(
+    program: Program<'_>,
+    nodes: &Nodes,
+    fitted: &mut fits::Fits,
+) -> Result<bool, LabError> {
+    let mut learned = false;
+    for (name, known) in fitted {
+        let Some(Spec::Fit(spec)) = nodes.get(name).map(|n| &n.spec) else { continue };
+        for (field, value) in known.answer_more(name, spec)? {
+            learned |= program.facts.set(name, &field, value, &[name], nodes);
+        }
+    }
+    Ok(learned)
 }
 
 /// One run that nothing runs beside.
@@ -297,6 +342,20 @@ fn run_train(
         made.map_err(|p| LabError::Program(Box::new((p, checked.sources().clone()))))
     };
     job.carry_out(device, Box::new(compile), bench.settings.peak_flops, around)
+}
+
+/// What the rest of a program may ask of a run that is done.
+fn found(outcome: &Outcome) -> Vec<(&'static str, f64)> {
+    let Outcome::Done(result) = outcome else { return Vec::new() };
+    let number = |key: &str| result.get(key).and_then(serde_json::Value::as_f64);
+    let fields = [
+        ("loss", number("loss")),
+        ("valid_loss", number("valid_loss")),
+        ("perplexity", number("valid_loss").map(f64::exp)),
+        ("bits_per_byte", number("bits_per_byte")),
+        ("time_used", number("seconds")),
+    ];
+    fields.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
 }
 
 /// Remembers how many tokens the data of a run have. True if that was not known.
@@ -362,8 +421,8 @@ fn needs(node: &Node) -> impl Iterator<Item = &String> {
 }
 
 /// Depth first; names that are no nodes (parts of sweeps) and circles, which the checker reports, are passed over.
-fn visit(name: &str, nodes: &Nodes, order: &mut Vec<String>, above: &mut Vec<String>) {
-    if order.iter().any(|done| done == name) || above.iter().any(|open| open == name) {
+fn visit(name: &str, nodes: &Nodes, order: &mut IndexSet<String>, above: &mut Vec<String>) {
+    if order.contains(name) || above.iter().any(|open| open == name) {
         return;
     }
     let Some(node) = nodes.get(name) else { return };
@@ -372,7 +431,7 @@ fn visit(name: &str, nodes: &Nodes, order: &mut Vec<String>, above: &mut Vec<Str
         visit(need, nodes, order, above);
     }
     above.pop();
-    order.push(name.to_owned());
+    order.insert(name.to_owned());
 }
 
 #[cfg(test)]

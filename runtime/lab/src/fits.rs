@@ -2,7 +2,7 @@
 //!
 //! Takes the specification and the ledger; gives the fitted law and the facts that follow from it. [`save`] writes both beside the runs: `fits/NAME.json`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use cs336_compiler::check::hir::{FitAsk, FitSpec, Nodes};
@@ -25,6 +25,8 @@ pub struct Answered {
     pub fitted: Fitted,
     /// The rows, each under the name by which residuals call it.
     pub rows: Vec<(String, Row)>,
+    /// The questions that were answered.
+    asked: BTreeSet<String>,
     /// Facts of the fit: its constants, `agree`, and for each question its sizes: `optimum(1e18).params`.
     pub facts: Vec<(String, f64)>,
 }
@@ -33,6 +35,23 @@ pub struct Answered {
 pub type Fits = BTreeMap<String, Answered>;
 
 impl Answered {
+    /// Facts that answer what was not asked when the law was fitted.
+    pub fn answer_more(
+        &mut self,
+        name: &str,
+        spec: &FitSpec,
+    ) -> Result<Vec<(String, f64)>, LabError> {
+        let mut new = Vec::new();
+        for ask in &spec.asks {
+            // Asked once, even if there is no answer.
+            if self.asked.insert(ask.key.clone()) {
+                new.extend(facts_of(name, &self.fitted, ask)?);
+            }
+        }
+        self.facts.extend(new.iter().cloned());
+        Ok(new)
+    }
+
     /// The constants: `name`, `value`, and where they are known `se`, `ci95.low`, `ci95.high`.
     pub fn coefficients(&self) -> Vec<Row> {
         let row = |c: &Coefficient| {
@@ -96,20 +115,27 @@ pub fn fit(
     let mut facts: Vec<(String, f64)> =
         fitted.coefficients.iter().map(|c| (c.name.clone(), c.value)).collect();
     facts.push(("agree".to_owned(), fitted.agree));
-    for ask in &spec.asks {
-        for (field, e) in answer(&fitted, ask).map_err(refused)? {
-            let key = format!("{}.{field}", ask.key);
-            for (share, interval) in [("ci80", e.ci80), ("ci95", e.ci95)] {
-                if let Some(i) = interval {
-                    facts.push((format!("{key}.{share}.low"), i.low));
-                    facts.push((format!("{key}.{share}.high"), i.high));
-                }
-            }
-            facts.push((key, e.value));
-        }
-    }
     let rows = columns.names.into_iter().zip(frame.rows()).collect();
-    Ok(Answered { fitted, rows, facts })
+    let mut answered = Answered { fitted, rows, asked: BTreeSet::new(), facts };
+    answered.answer_more(name, spec)?;
+    Ok(answered)
+}
+
+/// The facts that answer a question, with their intervals.
+fn facts_of(name: &str, fitted: &Fitted, ask: &FitAsk) -> Result<Vec<(String, f64)>, LabError> {
+    let refused = |why| LabError::Fit { node: name.to_owned(), why };
+    let mut facts = Vec::new();
+    for (field, e) in answer(fitted, ask).map_err(refused)? {
+        let key = format!("{}.{field}", ask.key);
+        for (share, interval) in [("ci80", e.ci80), ("ci95", e.ci95)] {
+            if let Some(i) = interval {
+                facts.push((format!("{key}.{share}.low"), i.low));
+                facts.push((format!("{key}.{share}.high"), i.high));
+            }
+        }
+        facts.push((key, e.value));
+    }
+    Ok(facts)
 }
 
 fn answer(

@@ -1,10 +1,11 @@
 //! Which runs a name means: for queries, comparisons and exports.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use cs336_compiler::check::hir::{Nodes, Spec};
+use cs336_compiler::check::hir::{Coordinate, Nodes, PointSpec, Spec};
 use cs336_compiler::row::Rows;
+use cs336_compiler::row::interp::{Cell, Row};
 use cs336_table::{Frame, Ledger, TableError, ledger, sources};
 
 use crate::error::LabError;
@@ -24,7 +25,38 @@ pub fn runs_of(ledger: &Ledger, nodes: &Nodes, node: &str) -> Result<Frame, Tabl
     if meanings.is_empty() {
         return ledger.of_node(node);
     }
-    ledger.having("meaning", &meanings)
+    let found = ledger.having("meaning", &meanings)?;
+    let places = places(nodes, node);
+    if places.is_empty() {
+        return Ok(found);
+    }
+    let rows: Vec<Row> = found.rows().into_iter().map(|row| placed(row, &places)).collect();
+    let columns: Vec<String> = found.columns().iter().map(|(name, _)| name.to_owned()).collect();
+    Frame::with_columns(&rows, &columns.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// Where the points of a sweep lie, by the hash of what they mean.
+fn places<'a>(nodes: &'a Nodes, sweep: &str) -> BTreeMap<String, &'a [Coordinate]> {
+    let points = match nodes.get(sweep).map(|n| &n.spec) {
+        Some(Spec::Sweep(spec)) => spec.points.as_slice(),
+        _ => &[],
+    };
+    let place = |p: &'a PointSpec| {
+        Some((ledger::meaning_hash(&nodes.get(&p.node)?.meaning), p.at.as_slice()))
+    };
+    points.iter().filter_map(place).collect()
+}
+
+/// A row with the `for` names of its point as columns. Columns that every run has keep their meaning.
+fn placed(mut row: Row, places: &BTreeMap<String, &[Coordinate]>) -> Row {
+    let Some(Cell::Text(meaning)) = row.get("meaning") else { return row };
+    for c in places.get(meaning).copied().unwrap_or_default() {
+        if row.get(&c.name).is_none_or(|old| *old == Cell::Null) {
+            let cell = c.number.map_or_else(|| Cell::Text(c.shown.clone()), Cell::Number);
+            row.insert(c.name.clone(), cell);
+        }
+    }
+    row
 }
 
 /// The rows that a program asks for.

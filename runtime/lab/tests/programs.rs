@@ -273,3 +273,50 @@ fn a_report_tells_what_a_fit_found() {
     assert!(read("curves.svg").matches("<path").count() >= 4, "{}", read("curves.svg"));
     assert!(read("residuals.svg").matches("<circle").count() >= 20, "{}", read("residuals.svg"));
 }
+
+/// From a sweep by way of a fit to a run at the optimum, and a report that puts the prediction beside the measurement.
+const WHOLE_STUDY: &str = r#"
+sweep sizes {
+  for C in [2e7, 1e8, 4e8] FLOPs
+  for width in [8, 16]
+  run = small with { model = llama(layers = 1, d = width, heads = 2, ff = 32, vocab = chars.vocab), budget = C }
+}
+fit tale {
+  runs  = sizes
+  law   = .valid_loss ~ E + B / .tokens^beta
+  free  = { E = 0.01..5, B = 0.1..1e6, beta = 0.05..1 }
+}
+let near = tale.predict(tokens = 5000 tokens)
+train final = small with { budget = 10 steps * (near.loss / near.loss) }
+let there = tale.predict(tokens = final.tokens)
+report study {
+  title = "Study"
+  text "Said {there.loss}, measured {final.valid_loss}."
+  table "Points" { rows = sizes, columns = [.name, .C, .width, .valid_loss] }
+  export = [markdown, csv]
+}
+"#;
+
+#[test]
+fn a_run_that_a_fit_asked_for_stands_beside_what_the_fit_says_of_it() {
+    let place = Place::new(&format!("{PROGRAM}{WHOLE_STUDY}"));
+    let (report, _) = explained(place.run("runs", None));
+    assert!(report.refused.is_empty(), "{:?}", report.refused);
+    let made = place.folder.path().join("runs/study");
+    let read = |name: &str| std::fs::read_to_string(made.join(name)).expect(name);
+    let measured = report.runs.iter().find_map(|(name, outcome)| match outcome {
+        Outcome::Done(result) if name == "final" => result["valid_loss"].as_f64(),
+        _ => None,
+    });
+    let text = read("report.md");
+    let shown = format!("{:.3}", measured.expect("measured"));
+    assert!(text.contains(&shown), "{shown} in {text}");
+    // The `for` names are columns.
+    let runs = read("points.csv");
+    assert!(runs.starts_with("name,C,width,valid loss"), "{runs}");
+    assert!(runs.lines().any(|l| l.contains(",20000000,8,")), "{runs}");
+    // Again: nothing is run, and the report has the same bytes.
+    let (_, notes) = explained(place.run("runs", None));
+    assert!(notes.iter().any(|n| matches!(n, Note::Cached { node } if node == "final")));
+    assert_eq!(read("report.md"), text);
+}

@@ -191,6 +191,14 @@ pub(super) fn member(eval: &mut Eval<'_>, n: &Rc<NodeValue>, name: &ast::Ident) 
             field @ ("tokens" | "steps" | "flops" | "params" | "memory" | "time" | "predicted_mfu"
             | "bubble" | "bytes_sent"),
         ) => train_fact(eval, n, field, later(field)),
+        ("train", field @ ("loss" | "valid_loss" | "perplexity" | "bits_per_byte")) => eval
+            .world
+            .fact(&n.name, field)
+            .map_or_else(|| later(field), |value| quantity(value, Unit::none())),
+        ("train", field @ "time_used") => eval
+            .world
+            .fact(&n.name, field)
+            .map_or_else(|| later(field), |value| quantity(value, Unit::base("s"))),
         ("sweep", field @ ("points" | "flops")) => match super::sweep::sweep(eval, n) {
             Some(s) if field == "points" => quantity(s.count() as f64, Unit::none()),
             Some(s) => match super::sweep::flops(&s) {

@@ -19,7 +19,7 @@ const WORDS: &[(&str, &str, Spelling)] = &[
     ("params", "Parameters", Spelling::Count),
     ("perplexity", "Perplexity", Spelling::Count),
     ("predicted", "Predicted loss (nats per token)", Spelling::Count),
-    ("residual", "Measured over predicted, minus 1", Spelling::Count),
+    ("residual", "Measured minus predicted", Spelling::Count),
     ("seconds", "Time (s)", Spelling::Count),
     ("step", "Step", Spelling::Count),
     ("steps", "Steps", Spelling::Count),
