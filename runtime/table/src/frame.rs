@@ -24,9 +24,9 @@ impl Frame {
         Self::with_columns(rows, &[])
     }
 
-    /// The same, with these columns first, whether a row has them or not; what is in none is nothing.
-    pub fn with_columns(rows: &[Row], first: &[&str]) -> Result<Self, TableError> {
-        let mut kinds: IndexMap<&str, Kind> = first.iter().map(|n| (*n, Kind::Any)).collect();
+    /// The same, with these columns first, whether a row has them or not; those of a kind are of it even where no row has a value.
+    pub fn with_columns(rows: &[Row], first: &[(&str, Kind)]) -> Result<Self, TableError> {
+        let mut kinds: IndexMap<&str, Kind> = first.iter().copied().collect();
         for (name, cell) in rows.iter().flatten() {
             let kind = kinds.entry(name).or_insert(Kind::Any);
             *kind = both(*kind, kind_of(cell));
@@ -155,7 +155,17 @@ impl Frame {
     pub fn below(parts: &[Frame]) -> Result<Self, TableError> {
         match parts {
             [one] => Ok(one.clone()),
-            many => Self::from_rows(&many.iter().flat_map(Frame::rows).collect::<Vec<_>>()),
+            many => {
+                let mut kinds = Columns::new();
+                for (name, kind) in many.iter().flat_map(Frame::columns) {
+                    let known = kinds.entry(name).or_insert(Kind::Any);
+                    *known = both(*known, kind);
+                }
+                let first: Vec<(&str, Kind)> =
+                    kinds.iter().map(|(n, k)| (n.as_str(), *k)).collect();
+                let rows: Vec<Row> = many.iter().flat_map(Frame::rows).collect();
+                Self::with_columns(&rows, &first)
+            }
         }
     }
 }

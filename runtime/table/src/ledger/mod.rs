@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use cs336_compiler::row::interp::Row;
+use cs336_compiler::row::kinds::Kind;
 
 use crate::frame::Frame;
 use crate::rows::TableError;
@@ -56,6 +57,10 @@ pub const COLUMNS: &[Column] = &[
     Column { name: "meaning", unit: "", about: "The hash of its settings without its data." },
     Column { name: "folder", unit: "", about: "Where it is, under the folder of runs." },
 ];
+
+/// Those of [`COLUMNS`] that hold texts: also where no run has one, so that `.failure == "E0853"` can always be asked.
+const TEXTS: &[&str] =
+    &["name", "sweep", "status", "budget_unit", "failure", "machine", "key", "meaning", "folder"];
 
 /// All runs under a folder.
 #[derive(Debug)]
@@ -169,12 +174,14 @@ pub fn meaning_hash(meaning: &str) -> String {
 
 /// Rows as a table with the columns in their order. The columns that every run has are there even if no run is.
 fn framed(rows: &[Row]) -> Result<Frame, TableError> {
+    let kind = |name: &str| if TEXTS.contains(&name) { Kind::Text } else { Kind::Any };
     let mut names: Vec<&str> = COLUMNS.iter().map(|c| c.name).collect();
     let mut others: Vec<&str> = rows.iter().flat_map(Row::keys).map(String::as_str).collect();
     others.sort_unstable();
     others.dedup();
     names.extend(others.into_iter().filter(|n| !COLUMNS.iter().any(|c| c.name == *n)));
-    Frame::with_columns(rows, &names)
+    let first: Vec<(&str, Kind)> = names.into_iter().map(|name| (name, kind(name))).collect();
+    Frame::with_columns(rows, &first)
 }
 
 /// Reads folders on all cores.

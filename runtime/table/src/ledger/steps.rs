@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use cs336_compiler::row::kinds::Kind;
 use indexmap::IndexSet;
 use polars::prelude::{
     Column, DataFrame, DataType, ParquetReader, PolarsResult, Scalar, SerReader,
@@ -84,6 +85,10 @@ pub(super) fn below(parts: Vec<DataFrame>) -> Result<Frame, TableError> {
     };
     match stacked().map_err(|e| TableError::polars(&e))? {
         Some(frame) => Frame::from_polars(frame),
-        None => Frame::with_columns(&[], &["name", "key", "folder", "step", "loss"]),
+        None => {
+            let texts = ["name", "key", "folder"].map(|name| (name, Kind::Text));
+            let numbers = ["step", "loss"].map(|name| (name, Kind::Number));
+            Frame::with_columns(&[], &[&texts[..], &numbers[..]].concat())
+        }
     }
 }

@@ -107,3 +107,32 @@ fn metrics_are_one_table() {
         ["name", "key", "folder", "step", "loss"]
     );
 }
+
+#[test]
+fn columns_of_texts_are_texts_even_if_no_run_has_one() {
+    use cs336_compiler::row::{RowCompare, RowExpr, RowStage};
+    let root = tempfile::tempdir().expect("a temporary folder");
+    let failed = RowStage::Keep(RowExpr::Compare {
+        op: RowCompare::Eq,
+        left: Box::new(RowExpr::column("failure")),
+        right: Box::new(RowExpr::Text("E0853".into())),
+    });
+    let ask = |root: &Path| {
+        let ledger = Ledger::open(root).expect("read");
+        crate::query::pipeline(ledger.runs(), std::slice::from_ref(&failed)).expect("rows").len()
+    };
+    assert_eq!(ask(root.path()), 0);
+    write(root.path(), "a-1", "a", None);
+    assert_eq!(ask(root.path()), 0);
+    std::fs::write(
+        root.path().join("a-1/failure.json"),
+        r#"{"version":1,"code":"E0853","why":"NaN"}"#,
+    )
+    .expect("written");
+    assert_eq!(ask(root.path()), 1);
+    // Nothing below something: the columns stay.
+    let ledger = Ledger::open(root.path()).expect("read");
+    let none = ledger.of_node("other").expect("no rows");
+    let both = Frame::below(&[none.clone(), none]).expect("no rows");
+    assert_eq!(both.columns(), ledger.runs().columns());
+}
