@@ -23,6 +23,7 @@ pub mod programs;
 pub mod report;
 pub mod row;
 pub mod scalar;
+pub mod search;
 pub mod source;
 pub mod stdlib;
 pub mod syntax;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::law::{Formula, Law, Penalty, Starts};
 use crate::report::ReportSpec;
 use crate::row::{RowExpr, Rows};
+use crate::search::Halving;
 use crate::source::Span;
 
 /// A checked node.
@@ -289,10 +290,14 @@ pub struct FitAsk {
 pub struct SweepSpec {
     /// In the order in which they are begun.
     pub points: Vec<PointSpec>,
-    /// Model FLOPs that all points together cost; `None` while a point waits for a result.
+    /// Model FLOPs that all points together cost, at most if some are stopped early; `None` while a point waits for a result.
     pub flops: Option<f64>,
     /// Model FLOPs that they may cost, where `total` says so.
     pub total_flops: Option<f64>,
+    /// What the best point has the least of.
+    pub best: RowExpr,
+    /// Points are compared on the way and the worse are stopped.
+    pub halving: Option<Halving>,
 }
 
 /// A point of a sweep.

@@ -16,6 +16,7 @@ mod prompt;
 mod report;
 pub mod schema;
 mod start;
+mod stop;
 mod sweep;
 mod train;
 

@@ -15,7 +15,6 @@ use super::sweep::{Point, Sweep};
 use super::{add_node, later_of, meaning, plain, schema, sweep, train};
 use crate::problem::Problem;
 use crate::source::Span;
-use crate::syntax::ast::ItemKind;
 
 /// A point whose work is farther below its budget than this does not lie on the curve that it is drawn on.
 const GRANULARITY: f64 = 0.01;
@@ -28,14 +27,16 @@ pub(super) fn add(eval: &mut Eval<'_>, n: &NodeValue, s: Sweep, nodes: &mut Node
         points: Vec::new(),
         flops: sweep::flops(&s),
         total_flops: sweep::allowed_flops(eval, n),
+        best: s.best.clone(),
+        halving: s.halving.clone(),
     };
     let mut needs: Vec<String> = s.after.iter().cloned().collect();
-    for point in s.points {
-        let node = point_node(eval, n, &point);
+    for point in &s.points {
+        let node = point_node(eval, n, point);
         let at = point.at.iter().map(|(name, value)| coordinate(name, value)).collect();
         spec.points.push(PointSpec { node: node.name.clone(), at });
         needs.push(node.name.clone());
-        eval.points.insert(node.name.clone(), point.node);
+        eval.points.insert(node.name.clone(), point.node.clone());
         nodes.insert(node.name.clone(), node);
     }
     // A sweep means what its points mean, each of which holds the definitions that it reaches.
@@ -50,8 +51,8 @@ pub(super) fn add(eval: &mut Eval<'_>, n: &NodeValue, s: Sweep, nodes: &mut Node
         kind: n.kind.clone(),
         span: n.span,
         needs,
-        // A search draws points around those here, and a `stop` ends some early: never run as if they were not asked for.
-        spec: if searches(n) {
+        // A search draws points around those here: never run as if they were not asked for.
+        spec: if s.drawn.is_some() {
             Spec::NotBuilt { part: schema::SWEEPS.to_owned() }
         } else {
             Spec::Sweep(Box::new(spec))
@@ -225,13 +226,4 @@ fn repeats(eval: &mut Eval<'_>, n: &NodeValue, s: &Sweep) {
 pub(super) fn place(p: &Point) -> String {
     let all: Vec<String> = p.at.iter().map(|(n, v)| format!("{n} = {}", describe(v))).collect();
     all.join(", ")
-}
-
-/// True for a sweep whose points are not all run as they stand.
-fn searches(n: &NodeValue) -> bool {
-    ["search", "stop"].iter().any(|name| {
-        n.items
-            .iter()
-            .any(|i| matches!(&i.kind, ItemKind::Field { path, .. } if path[0].name == *name))
-    })
 }

@@ -7,13 +7,15 @@ use std::rc::Rc;
 
 use super::super::call::clone_node;
 use super::super::eval::{Eval, describe, same};
-use super::super::hir::Budget;
+use super::super::hir::{Budget, TrainSpec};
 use super::super::units::{self, Unit};
 use super::super::value::{NodeValue, Quantity, Scope, Value};
 use super::schema::{self, FieldType};
 use super::train::{self, Costed};
-use super::{fields, later_of, points, start};
+use super::{fields, later_of, points, start, stop};
 use crate::problem::Problem;
+use crate::row::RowExpr;
+use crate::search::Halving;
 use crate::syntax::ast::{self, ExprKind, ItemKind};
 
 /// More points than this are a mistake, not a plan.
@@ -31,7 +33,7 @@ pub struct Point {
 }
 
 /// A checked sweep.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Sweep {
     /// In the order of the clauses; `order = cheapest_first` sorts them.
     pub points: Vec<Point>,
@@ -39,6 +41,10 @@ pub struct Sweep {
     pub after: Option<String>,
     /// With a `search`: how many points it draws around the one that is costed here.
     pub drawn: Option<u64>,
+    /// What the best point has the least of.
+    pub best: RowExpr,
+    /// How points are stopped early.
+    pub halving: Option<Halving>,
 }
 
 impl Sweep {
@@ -61,6 +67,7 @@ struct Walk<'a> {
 /// Finds and costs all points of a sweep. `None`: a problem was reported.
 pub(super) fn sweep(eval: &mut Eval<'_>, n: &NodeValue) -> Option<Sweep> {
     let run = field(n, "run")?;
+    let best = stop::best(eval, n)?;
     let clauses = n
         .items
         .iter()
@@ -72,7 +79,13 @@ pub(super) fn sweep(eval: &mut Eval<'_>, n: &NodeValue) -> Option<Sweep> {
         clauses,
         run,
         search: field(n, "search").is_some(),
-        found: Sweep::default(),
+        found: Sweep {
+            points: Vec::new(),
+            after: None,
+            drawn: None,
+            best: best.0.clone(),
+            halving: stop::stop(eval, n)?,
+        },
         wrong: false,
     };
     step(eval, &mut walk, 0, &n.scope, &mut Vec::new());
@@ -114,15 +127,15 @@ pub(super) fn sweep(eval: &mut Eval<'_>, n: &NodeValue) -> Option<Sweep> {
         let name = format!("{}/{i:0width$}", n.name);
         p.node = Rc::new(NodeValue { name: name.as_str().into(), ..clone_node(&p.node) });
     }
-    for name in ["search", "stop", "best"] {
-        if let Some(e) = setting(eval, n, name) {
-            let v = own(eval, n, name, &e)?;
-            if let (Value::Record(r), "search") = (&v, name)
-                && let Some(Value::Number(q)) = r.get("points")
-            {
-                found.drawn = Some(q.value.max(1.0) as u64);
-            }
-        }
+    if let Some(e) = setting(eval, n, "search")
+        && let Value::Record(r) = own(eval, n, "search", &e)?
+        && let Some(Value::Number(q)) = r.get("points")
+    {
+        found.drawn = Some(q.value.max(1.0) as u64);
+    }
+    if let Some(halving) = &found.halving {
+        let span = field(n, "stop").map_or(n.span, |e| e.span);
+        stop::comparable(eval, &best, halving, &found.points, span)?;
     }
     within_total(eval, n, &found)?;
     Some(found)
@@ -155,7 +168,7 @@ pub(super) fn allowed_flops(eval: &mut Eval<'_>, n: &NodeValue) -> Option<f64> {
 }
 
 /// A field that holds for all points: as `--set` says, else as written.
-fn setting(eval: &Eval<'_>, n: &NodeValue, name: &str) -> Option<ast::Expr> {
+pub(super) fn setting(eval: &Eval<'_>, n: &NodeValue, name: &str) -> Option<ast::Expr> {
     let set = eval.sets.iter().rev().find(|(path, _)| match path.as_slice() {
         [node, field] => **node == *n.name && field == name,
         _ => false,
@@ -171,7 +184,7 @@ fn field<'a>(n: &'a NodeValue, name: &str) -> Option<&'a ast::Expr> {
 }
 
 /// The value of a field that does not depend on the point.
-fn own(eval: &mut Eval<'_>, n: &NodeValue, name: &str, e: &ast::Expr) -> Option<Value> {
+pub(super) fn own(eval: &mut Eval<'_>, n: &NodeValue, name: &str, e: &ast::Expr) -> Option<Value> {
     let ty = schema::kind("sweep").and_then(|k| k.field(name)).map_or(FieldType::Any, |f| f.ty);
     let v = fields::value(eval, &n.scope, &n.name, ty, e);
     if matches!(v, Value::Error) || !fields::judge(eval, &format!("`{name}`"), ty, &v, e.span) {
@@ -339,6 +352,14 @@ fn flops_of(c: &Costed) -> Option<f64> {
 }
 
 fn total_of(s: &Sweep, cost: &dyn Fn(&Costed) -> Option<f64>) -> Option<f64> {
+    if let Some(halving) = &s.halving {
+        let points = s.points.iter().map(|p| {
+            let costed = p.cost.as_ref()?;
+            Some((&costed.spec, cost(costed)?))
+        });
+        let points: Vec<(&TrainSpec, f64)> = points.collect::<Option<_>>()?;
+        return Some(halving.stretches(&points).iter().map(|s| s.cost).sum());
+    }
     let total: Option<f64> = s.points.iter().map(|p| p.cost.as_ref().and_then(cost)).sum();
     // A search draws its points around those that are costed.
     total.map(|t| t * s.count() as f64 / s.points.len().max(1) as f64)
@@ -382,7 +403,9 @@ fn within_total(eval: &mut Eval<'_>, n: &NodeValue, s: &Sweep) -> Option<()> {
         show(allowed.value, &allowed.unit)
     );
     let mut p = Problem::new("E0501", e.span, text);
-    if let Some((name, value, left)) = best_cut(s, &cost, allowed.value) {
+    if s.halving.is_none()
+        && let Some((name, value, left)) = best_cut(s, &cost, allowed.value)
+    {
         p = p.help(format!(
             "dropping `{name} = {}` leaves {}",
             describe(&value),
