@@ -153,7 +153,8 @@ mod tests {
         for a in 0..4 {
             for b in 0..4 {
                 for last in [a, b] {
-                    let dropped: f64 = (0..4).filter(|p| *p != a && *p != b).map(|p| at(p, 0)).sum();
+                    let dropped: f64 =
+                        (0..4).filter(|p| *p != a && *p != b).map(|p| at(p, 0)).sum();
                     let pair = if a == b { at(a, 0) } else { at(a, 1) + at(b, 1) };
                     let cost = dropped + pair + at(last, 2) - at(last, 1);
                     assert!(cost <= bound + 1e-9, "{a} {b} {last}: {cost} > {bound}");

@@ -64,7 +64,8 @@ pub(crate) fn run(
     }
     for (name, outcome) in &report.runs {
         match outcome {
-            Outcome::Done(_) => {}
+            // A sweep pauses a run, compares it, and goes on with it or stops it.
+            Outcome::Done(_) | Outcome::Paused { .. } => {}
             Outcome::Interrupted { step } => {
                 say(style, &format!("{name}: stopped after step {step}; `run` again goes on"));
                 exit = worse(exit, Exit::Interrupted);

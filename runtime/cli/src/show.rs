@@ -191,7 +191,11 @@ fn words(standing: &Standing) -> String {
         Standing::Failed { code } => {
             format!("failed [{code}]: `run --retry failed` tries it again")
         }
-        Standing::Points { done, of } => format!("{done} of {of} points done"),
+        Standing::Stopped { step, rung } => format!("stopped at rung {rung}, step {step}"),
+        Standing::Points { done, stopped: 0, of } => format!("{done} of {of} points done"),
+        Standing::Points { done, stopped, of } => {
+            format!("{done} of {of} points done, {stopped} stopped early")
+        }
         Standing::NotBuilt { part } => format!("cannot run yet: comes with {part}"),
         Standing::After { node, asks: false } => format!("known after `{node}`"),
         Standing::After { node, asks: true } => format!("known after `{node}`, asks first"),
@@ -215,8 +219,9 @@ fn print_sweep(
     let flops = sweep.flops.map_or("cost known later".to_owned(), |f| format!("{f:.2e} FLOPs"));
     let of = sweep.total_flops.map_or(String::new(), |t| format!(" of {t:.2e}"));
     crate::print(&format!("{:<10} {name:<20} {standing}, {flops}{of}", "sweep"));
+    print_rungs(sweep, nodes);
     let mut rows: Vec<Vec<String>> = Vec::new();
-    let mut left = 0.0;
+    let (mut left, mut spent) = (0.0, 0.0f64);
     for point in &sweep.points {
         let mut row = vec![point.node.clone()];
         row.extend(point.at.iter().map(|c| format!("{} = {}", c.name, c.shown)));
@@ -229,8 +234,15 @@ fn print_sweep(
             row.push(format!("{:.1}/param", tokens / spec.params.max(1) as f64));
             row.push(format!("{steps} steps"));
             row.push(format!("{:.2e} FLOPs", steps * spec.step_flops));
-            if !matches!(stands.get(&point.node), Some(Standing::Done { .. })) {
-                left += steps * spec.step_flops;
+            let whole = steps * spec.step_flops;
+            match stands.get(&point.node) {
+                Some(Standing::Done { .. }) => spent += whole,
+                Some(Standing::Stopped { step, .. }) => spent += *step as f64 * spec.step_flops,
+                Some(Standing::Incomplete { step }) => {
+                    spent += *step as f64 * spec.step_flops;
+                    left += whole;
+                }
+                Some(_) | None => left += whole,
             }
         }
         row.push(stands.get(&point.node).map(words).unwrap_or_default());
@@ -244,7 +256,35 @@ fn print_sweep(
             row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
         crate::print(format!("           {}", cells.join("  ")).trim_end());
     }
-    left
+    match (&sweep.halving, sweep.flops) {
+        // Not all of those that are not finished go to their ends.
+        (Some(_), Some(most)) => left.min((most - spent).max(0.0)),
+        (Some(_) | None, _) => left,
+    }
+}
+
+/// A line for each rung at which points are stopped: how many come there, and what their way costs at most.
+fn print_rungs(sweep: &SweepSpec, nodes: &hir::Nodes) {
+    let Some(halving) = &sweep.halving else { return };
+    let run = |p: &hir::PointSpec| match nodes.get(&p.node).map(|n| &n.spec) {
+        Some(Spec::Train(spec)) => Some(&**spec),
+        _ => None,
+    };
+    let runs: Option<Vec<&TrainSpec>> = sweep.points.iter().map(run).collect();
+    let Some(runs) = runs else { return };
+    let whole = |r: &TrainSpec| Some(r.steps? as f64 * r.step_flops);
+    let costs: Option<Vec<(&TrainSpec, f64)>> =
+        runs.into_iter().map(|r| Some((r, whole(r)?))).collect();
+    let Some(costs) = costs else { return };
+    for (rung, stretch) in halving.stretches(&costs).iter().enumerate() {
+        let (points, cost) = (stretch.points, stretch.cost);
+        let noun = if points == 1 { "point" } else { "points" };
+        let to = match halving.rungs.get(rung) {
+            Some(flops) => format!("rung {}: {points} {noun} to {flops:.2e} FLOPs each", rung + 1),
+            None => format!("then {points} {noun} to the end"),
+        };
+        crate::print(&format!("           {to}, at most {cost:.2e}"));
+    }
 }
 
 fn print_costs(spec: &TrainSpec, programs: &TrainPrograms, machine: Option<&Calibration>) {

@@ -21,6 +21,7 @@ pub(crate) fn status(style: Style, root: &Path) -> Result<Exit, LabError> {
                 Status::New => ("new", json!(0), Value::Null),
                 Status::Incomplete { step } => ("incomplete", json!(step), Value::Null),
                 Status::Failed { step, .. } => ("failed", json!(step), Value::Null),
+                Status::Stopped { step, .. } => ("stopped", json!(step), Value::Null),
                 Status::Done { result } => ("done", result["step"].clone(), result.clone()),
             };
             crate::print(
@@ -36,6 +37,9 @@ pub(crate) fn status(style: Style, root: &Path) -> Result<Exit, LabError> {
             Status::Incomplete { step } => format!("incomplete, checkpoint at step {step}"),
             Status::Failed { step, code, why } => {
                 format!("failed [{code}] {why}; checkpoint at step {step}")
+            }
+            Status::Stopped { step, at } => {
+                format!("stopped at rung {}, checkpoint at step {step}", at.rung)
             }
             Status::Done { result } => {
                 let figure =

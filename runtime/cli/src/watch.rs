@@ -188,6 +188,10 @@ fn note_text(note: &Note) -> String {
             format!("step {to} is not finite; doing steps {from} to {to} again to find the layer")
         }
         Note::Done { node, figures } => format!("{node}: done  {}", listed(figures)),
+        Note::Stopped { node, rung, measure } => {
+            let measure = measure.map_or("no figure".to_owned(), |m| format!("{m:.4}"));
+            format!("{node}: stopped at rung {rung}, {measure}")
+        }
         Note::Cached { node } => format!("{node}: is there already"),
         Note::Failed { node, code, why } => format!("{node}: failed [{code}]: {why}"),
         Note::Of { node, note } => format!("{node}: {}", note_text(note)),
@@ -226,6 +230,9 @@ fn note_json(note: &Note) -> Value {
         Note::Searching { from, to } => json!({ "kind": "searching", "from": from, "to": to }),
         Note::Done { node, figures } => {
             json!({ "kind": "done", "node": node, "figures": object(figures) })
+        }
+        Note::Stopped { node, rung, measure } => {
+            json!({ "kind": "stopped", "node": node, "rung": rung, "measure": measure })
         }
         Note::Cached { node } => json!({ "kind": "cached", "node": node }),
         Note::Failed { node, code, why } => {

@@ -25,7 +25,8 @@ use crate::job::{Bench, Prepared, prepare};
 use crate::progress::{Note, Watcher};
 use crate::report;
 use crate::rundir::Known;
-use crate::sweep::{Ended, sweep};
+use crate::rungs::sweep;
+use crate::sweep::Ended;
 use crate::train::{Around, Outcome};
 
 /// A program on disk with what is known about its data.
@@ -268,6 +269,7 @@ pub fn run(
                             whole &= matches!(outcome, Outcome::Done(_));
                             summary.runs.push((point, outcome));
                         }
+                        Ended::Stopped { .. } => {}
                         Ended::Failed(code, why) => summary.failed.push((point, code, why)),
                         Ended::Refused(error) => {
                             whole = false;

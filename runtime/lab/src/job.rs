@@ -4,6 +4,7 @@
 //! lock on is written into the run's folder, so that a failed run is known as such until it is tried again.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use cs336_compiler::check::hir::{Budget, Node, Nodes, TrainSpec};
@@ -52,6 +53,8 @@ pub(crate) struct Job {
     dir: RunDir,
     parts: Parts,
     initial: Option<Initial>,
+    /// See [`Task::pause`].
+    pub(crate) pause: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -88,6 +91,39 @@ pub(crate) struct Bench<'a> {
     pub(crate) threads: usize,
 }
 
+/// Which run a node is, and where it is.
+#[derive(Debug)]
+pub(crate) struct Place {
+    inputs: KeyInputs,
+    initial: Option<Initial>,
+    key: String,
+    name: String,
+    /// Its folder.
+    pub(crate) path: PathBuf,
+}
+
+/// Finds the run of `node`; its data are read, nothing is made.
+pub(crate) fn place(
+    node: &Node,
+    spec: &TrainSpec,
+    data: &Encoded,
+    nodes: &Nodes,
+    bench: Bench<'_>,
+) -> Result<Place, LabError> {
+    let root = &bench.settings.root;
+    let start = |init| initial(init, nodes, bench.room, bench.known, root);
+    let initial = spec.init.as_ref().map(start).transpose()?;
+    let mut inputs = key_inputs(node, spec, data);
+    if let (Some(init), Some(initial)) = (&spec.init, &initial) {
+        inputs.begin_with(&init.node, &initial.key);
+    }
+    let key = inputs.key();
+    // A run that means the same is the same run, whatever it was called.
+    let name = bench.known.name_of(&key).unwrap_or(&node.name).to_owned();
+    let path = rundir::path_of(root, &name, &key);
+    Ok(Place { inputs, initial, key, name, path })
+}
+
 /// Gathers what the run of `node` needs. `retry`: a run that failed is tried again.
 pub(crate) fn prepare(
     checked: &mut Checked<'_>,
@@ -98,19 +134,15 @@ pub(crate) fn prepare(
     retry: bool,
 ) -> Result<Prepared, LabError> {
     let Bench { settings, host, .. } = bench;
-    let start = |init| initial(init, &checked.nodes, bench.room, bench.known, &settings.root);
-    let initial = spec.init.as_ref().map(start).transpose()?;
-    let mut inputs = key_inputs(node, spec, data);
-    if let (Some(init), Some(initial)) = (&spec.init, &initial) {
-        inputs.begin_with(&init.node, &initial.key);
-    }
-    let key = inputs.key();
-    // A run that means the same is the same run, whatever it was called.
-    let name = bench.known.name_of(&key).unwrap_or(&node.name).to_owned();
-    match rundir::status(&rundir::path_of(&settings.root, &name, &key))? {
+    let Place { inputs, initial, key, name, path } =
+        place(node, spec, data, &checked.nodes, bench)?;
+    match rundir::status(&path)? {
         Status::Done { result } => return Ok(Prepared::Done(result)),
         Status::Failed { code, why, .. } if !retry => return Ok(Prepared::Failed { code, why }),
-        Status::Failed { .. } | Status::New | Status::Incomplete { .. } => {}
+        Status::Failed { .. }
+        | Status::New
+        | Status::Incomplete { .. }
+        | Status::Stopped { .. } => {}
     }
     if spec.execution.ask && !settings.yes {
         let cost = spec.steps.map_or(String::new(), |n| {
@@ -146,7 +178,7 @@ pub(crate) fn prepare(
     match parts(checked, node, spec, data, batches, bench.room) {
         Ok(parts) => {
             let (node, spec) = (node.name.clone(), spec.clone());
-            Ok(Prepared::Ready(Box::new(Job { node, spec, key, dir, parts, initial })))
+            Ok(Prepared::Ready(Box::new(Job { node, spec, key, dir, parts, initial, pause: None })))
         }
         Err(error) => {
             dir.fail(host, &error)?;
@@ -202,6 +234,7 @@ impl Job {
             valid: valid.as_ref(),
             tokenizer: &tokenizer,
             initial: self.initial.as_ref(),
+            pause: self.pause,
             peak_flops,
         };
         let result = PlanMachine::new(device, programs, compile)

@@ -24,6 +24,7 @@ pub mod machine;
 pub mod progress;
 pub mod report;
 pub mod rundir;
+mod rungs;
 pub mod sample;
 pub mod standing;
 pub mod sweep;

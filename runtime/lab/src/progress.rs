@@ -136,6 +136,15 @@ pub enum Note {
         /// Name and value.
         figures: Vec<(String, f64)>,
     },
+    /// A sweep compared the run with others and stops it.
+    Stopped {
+        /// The node.
+        node: String,
+        /// At which rung, counted from 1.
+        rung: usize,
+        /// What was compared, if it is a number.
+        measure: Option<f64>,
+    },
     /// Nothing to do: the run is there.
     Cached {
         /// The node.

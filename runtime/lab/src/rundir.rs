@@ -8,6 +8,7 @@
 //! | `events.jsonl` | what happened when: starts, saves, resumes, speed; not part of the result |
 //! | `checkpoints/<step>/` | see [`crate::checkpoint`] |
 //! | `failure.json` | why it failed, until it is tried again |
+//! | `stopped.json` | at which rung its sweep stopped it, until it goes on all the same |
 //! | `result.json` | the figures of the finished run; its being there says that the run is finished |
 //! | `lock` | held while a process writes here |
 
@@ -70,6 +71,13 @@ pub enum Status {
         /// What went wrong.
         why: String,
     },
+    /// Its sweep stopped it early; what there is of it is whole.
+    Stopped {
+        /// Steps that need not be done again.
+        step: u64,
+        /// The content of `stopped.json`.
+        at: Stopped,
+    },
     /// Finished; the figures.
     Done {
         /// The content of `result.json`.
@@ -103,12 +111,34 @@ pub fn status(path: &Path) -> Result<Status, LabError> {
     }
     let steps = checkpoint::steps(&path.join("checkpoints"))?;
     let step = steps.last().copied().unwrap_or(0);
+    let stopped = path.join("stopped.json");
+    if stopped.exists() {
+        return Ok(Status::Stopped { step, at: read_json(&stopped)? });
+    }
     let failure = path.join("failure.json");
     if failure.exists() {
         let Failure { code, why, .. } = read_json(&failure)?;
         return Ok(Status::Failed { step, code, why });
     }
     Ok(Status::Incomplete { step })
+}
+
+/// `stopped.json`: where a run stood when its sweep stopped it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Stopped {
+    /// [`SCHEMA_VERSION`].
+    pub version: u64,
+    /// The rung, counted from 1.
+    pub rung: usize,
+    /// The step at which it was compared.
+    pub step: u64,
+    /// What was compared there; `None`: it is not a number.
+    pub measure: Option<f64>,
+}
+
+/// Marks the run in the folder `path` as stopped by its sweep. It is nobody's meanwhile: its sweep has closed it.
+pub(crate) fn stop(path: &Path, at: &Stopped) -> Result<(), LabError> {
+    write_json(&path.join("stopped.json"), at)
 }
 
 /// `failure.json`.
@@ -254,15 +284,17 @@ impl RunDir {
         write_json(&self.path.join("failure.json"), &failure)
     }
 
-    /// It is tried again: what failed before does not count.
+    /// It goes on: that it failed before, or that its sweep stopped it, does not count.
     pub fn forgive(&self) -> Result<(), LabError> {
-        let path = self.path.join("failure.json");
-        match std::fs::remove_file(&path) {
-            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                Err(LabError::write(&path, source))
+        for name in ["failure.json", "stopped.json"] {
+            let path = self.path.join(name);
+            if let Err(source) = std::fs::remove_file(&path)
+                && source.kind() != std::io::ErrorKind::NotFound
+            {
+                return Err(LabError::write(&path, source));
             }
-            Ok(()) | Err(_) => Ok(()),
         }
+        Ok(())
     }
 
     /// Marks the run as finished, with its figures.

@@ -28,6 +28,13 @@ pub enum Standing {
         /// Code of what went wrong.
         code: String,
     },
+    /// A run that its sweep stopped early.
+    Stopped {
+        /// Its step then.
+        step: u64,
+        /// The rung, counted from 1.
+        rung: usize,
+    },
     /// A finished run.
     Done {
         /// Its figures.
@@ -37,6 +44,8 @@ pub enum Standing {
     Points {
         /// Finished ones.
         done: usize,
+        /// Those that were stopped early.
+        stopped: usize,
         /// All.
         of: usize,
     },
@@ -69,6 +78,7 @@ pub fn standings(
             Status::Done { result } => Standing::Done { result },
             Status::Failed { code, .. } => Standing::Failed { code },
             Status::Incomplete { step } => Standing::Incomplete { step },
+            Status::Stopped { step, at } => Standing::Stopped { step, rung: at.rung },
             Status::New => continue,
         };
         // The same meaning on other data may be there too; what is finished counts most.
@@ -86,8 +96,10 @@ pub fn standings(
         Spec::Train(_) => of_train(node),
         Spec::Sweep(sweep) => {
             let points = sweep.points.iter().filter_map(|p| nodes.get(&p.node));
-            let done = points.filter(|n| matches!(of_train(n), Standing::Done { .. })).count();
-            Standing::Points { done, of: sweep.points.len() }
+            let all: Vec<Standing> = points.map(of_train).collect();
+            let done = all.iter().filter(|s| matches!(s, Standing::Done { .. })).count();
+            let stopped = all.iter().filter(|s| matches!(s, Standing::Stopped { .. })).count();
+            Standing::Points { done, stopped, of: sweep.points.len() }
         }
     };
     let names = order(nodes, targets)?;

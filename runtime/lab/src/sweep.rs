@@ -1,4 +1,4 @@
-//! A sweep: its points run side by side, as many as cores and memory allow.
+//! The pool of a sweep: points run side by side, as many as cores and memory allow.
 //!
 //! This thread keeps the program: it prepares each run just before there is room for it, compiles what a run asks for on its way, and tells
 //! the watcher. Each run has a thread of its own and its share of the cores; numbers do not depend on that. A point that
@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-use cs336_compiler::check::hir::{Node, Spec, SweepSpec};
+use cs336_compiler::check::hir::{Node, Spec};
 use cs336_compiler::front::Checked;
 use cs336_compiler::programs::DecodePrograms;
 use cs336_device::Cpu;
@@ -35,10 +35,31 @@ const STACK: usize = 64 << 20;
 pub enum Ended {
     /// It ran, or was there.
     Outcome(Outcome),
+    /// Its sweep compared it with others and stopped it.
+    Stopped {
+        /// At which rung, counted from 1.
+        rung: usize,
+        /// What was compared, if it is a number.
+        measure: Option<f64>,
+    },
     /// It failed, now or earlier: code and what went wrong.
     Failed(String, String),
     /// It was not begun.
     Refused(LabError),
+}
+
+impl Ended {
+    /// How another point ended that means the same. `None`: that is not known.
+    pub(crate) fn again(&self) -> Option<Self> {
+        match self {
+            Self::Outcome(outcome) => Some(Self::Outcome(outcome.clone())),
+            Self::Stopped { rung, measure } => {
+                Some(Self::Stopped { rung: *rung, measure: *measure })
+            }
+            Self::Failed(code, why) => Some(Self::Failed(code.clone(), why.clone())),
+            Self::Refused(_) => None,
+        }
+    }
 }
 
 /// Something that a run's thread tells.
@@ -58,16 +79,34 @@ struct Running {
     progress: Option<Progress>,
 }
 
-/// Runs what is missing of the sweep `name`. Gives how its points ended, in their order; those that were not begun before a stop are left out.
-pub(crate) fn sweep(
+/// A point, and how far it goes now.
+#[derive(Debug, Clone)]
+pub(crate) struct Turn {
+    pub(crate) node: Node,
+    /// After this step it stops for now; `None`: it goes to its end.
+    pub(crate) pause: Option<u64>,
+}
+
+impl Turn {
+    /// Model FLOPs of the run up to there, if known.
+    fn flops(&self) -> Option<f64> {
+        let Spec::Train(spec) = &self.node.spec else { return None };
+        let steps = spec.steps?;
+        Some(self.pause.map_or(steps, |pause| pause.min(steps)) as f64 * spec.step_flops)
+    }
+}
+
+/// Runs what is missing of these points of the sweep `name`. Gives how they ended, by their places in `turns`; those that were not
+/// begun before a stop are left out.
+pub(crate) fn pool(
     checked: &mut Checked<'_>,
     name: &str,
-    spec: &SweepSpec,
+    turns: Vec<Turn>,
     bench: Bench<'_>,
     around: &mut Around<'_>,
-) -> Result<Vec<(String, Ended)>, LabError> {
+) -> Result<BTreeMap<usize, Ended>, LabError> {
     let (tell, hear) = channel();
-    let mut pool = Pool::new(checked, name, spec, bench, around);
+    let mut pool = Pool::new(checked, name, turns, bench, around);
     std::thread::scope(|scope| {
         loop {
             while let Some((at, job)) = pool.next() {
@@ -88,7 +127,7 @@ struct Pool<'a, 'w, 'e> {
     bench: Bench<'a>,
     around: &'a mut Around<'e>,
     name: &'a str,
-    points: Vec<Node>,
+    points: Vec<Turn>,
     /// Points that mean the same as an earlier one, which runs for them.
     twins: BTreeMap<usize, usize>,
     waiting: VecDeque<usize>,
@@ -106,27 +145,25 @@ impl<'a, 'w, 'e> Pool<'a, 'w, 'e> {
     fn new(
         checked: &'a mut Checked<'w>,
         name: &'a str,
-        spec: &SweepSpec,
+        points: Vec<Turn>,
         bench: Bench<'a>,
         around: &'a mut Around<'e>,
     ) -> Self {
-        let points: Vec<Node> =
-            spec.points.iter().filter_map(|p| checked.nodes.get(&p.node).cloned()).collect();
         let mut first: BTreeMap<&str, usize> = BTreeMap::new();
         let mut twins = BTreeMap::new();
         let mut waiting = VecDeque::new();
-        for (at, node) in points.iter().enumerate() {
-            match first.get(node.meaning.as_str()) {
+        for (at, turn) in points.iter().enumerate() {
+            match first.get(turn.node.meaning.as_str()) {
                 Some(one) => {
                     twins.insert(at, *one);
                 }
                 None => {
-                    first.insert(&node.meaning, at);
+                    first.insert(&turn.node.meaning, at);
                     waiting.push_back(at);
                 }
             }
         }
-        let each = |at: &usize| flops_of(&points[*at]);
+        let each = |at: &usize| points[*at].flops();
         let flops_budget = waiting.iter().map(each).sum();
         let began = bench.host.seconds();
         let (ready, running, ended) = (None, BTreeMap::new(), BTreeMap::new());
@@ -156,11 +193,14 @@ impl<'a, 'w, 'e> Pool<'a, 'w, 'e> {
         while self.ready.is_none() {
             let at = self.waiting.pop_front()?;
             match self.prepare(at) {
-                Ok(Prepared::Ready(job)) => self.ready = Some((at, job)),
+                Ok(Prepared::Ready(mut job)) => {
+                    job.pause = self.points[at].pause;
+                    self.ready = Some((at, job));
+                }
                 Ok(Prepared::Done(result)) => {
-                    let node = self.points[at].name.clone();
+                    let node = self.points[at].node.name.clone();
                     self.around.watcher.note(&Note::Cached { node });
-                    self.before.insert(at, flops_of(&self.points[at]).unwrap_or(0.0));
+                    self.before.insert(at, self.points[at].flops().unwrap_or(0.0));
                     self.ended.insert(at, Ended::Outcome(Outcome::Done(result)));
                 }
                 Ok(Prepared::Failed { code, why }) => self.failed(at, code, why),
@@ -183,7 +223,7 @@ impl<'a, 'w, 'e> Pool<'a, 'w, 'e> {
     }
 
     fn prepare(&mut self, at: usize) -> Result<Prepared, LabError> {
-        let node = &self.points[at];
+        let node = &self.points[at].node;
         match &node.spec {
             Spec::Train(spec) => {
                 let data = self.bench.room.encoded(&spec.data, None, &self.checked.nodes)?;
@@ -280,6 +320,7 @@ impl<'a, 'w, 'e> Pool<'a, 'w, 'e> {
                     | Note::Done { .. }
                     | Note::Cached { .. }
                     | Note::Failed { .. }
+                    | Note::Stopped { .. }
                     | Note::Preparing { .. }
                     | Note::Warning { .. }
                     | Note::Wrote { .. }
@@ -289,13 +330,14 @@ impl<'a, 'w, 'e> Pool<'a, 'w, 'e> {
                     | Note::Sample { .. }
                     | Note::Saved { .. }
                     | Note::Searching { .. } => {
-                        Note::Of { node: self.points[at].name.clone(), note: Box::new(note) }
+                        let node = self.points[at].node.name.clone();
+                        Note::Of { node, note: Box::new(note) }
                     }
                 };
                 self.around.watcher.note(&named);
             }
             Event::Compile { point, prompt, capacity, reply } => {
-                let name = &self.points[point].name;
+                let name = &self.points[point].node.name;
                 let made = self.checked.decode_programs(name, prompt, capacity);
                 let sources = self.checked.sources();
                 let made = made.map_err(|p| LabError::Program(Box::new((p, sources.clone()))));
@@ -315,19 +357,20 @@ impl<'a, 'w, 'e> Pool<'a, 'w, 'e> {
     }
 
     fn failed(&mut self, at: usize, code: String, why: String) {
-        let node = self.points[at].name.clone();
+        let node = self.points[at].node.name.clone();
         self.around.watcher.note(&Note::Failed { node, code: code.clone(), why: why.clone() });
         self.ended.insert(at, Ended::Failed(code, why));
     }
 
     fn tell(&mut self) {
-        let done = |e: &&Ended| matches!(e, Ended::Outcome(Outcome::Done(_)));
+        let done =
+            |e: &&Ended| matches!(e, Ended::Outcome(Outcome::Done(_) | Outcome::Paused { .. }));
         let is_failed = |e: &&Ended| matches!(e, Ended::Failed(..));
         let finished: f64 = self
             .ended
             .iter()
             .filter(|(_, e)| done(e))
-            .filter_map(|(at, _)| flops_of(&self.points[*at]))
+            .filter_map(|(at, _)| self.points[*at].flops())
             .sum();
         let running: Vec<Progress> =
             self.running.values().filter_map(|r| r.progress.clone()).collect();
@@ -339,7 +382,7 @@ impl<'a, 'w, 'e> Pool<'a, 'w, 'e> {
             .ended
             .iter()
             .filter(|(_, e)| !done(e))
-            .filter_map(|(at, _)| flops_of(&self.points[*at]))
+            .filter_map(|(at, _)| self.points[*at].flops())
             .sum();
         let left = self.flops_budget.map(|all| (all - flops - lost).max(0.0));
         let total = Total {
@@ -356,16 +399,13 @@ impl<'a, 'w, 'e> Pool<'a, 'w, 'e> {
         self.around.watcher.total(&total);
     }
 
-    fn finish(mut self) -> Vec<(String, Ended)> {
+    fn finish(mut self) -> BTreeMap<usize, Ended> {
         for (at, one) in &self.twins {
-            let same = match self.ended.get(one) {
-                Some(Ended::Outcome(outcome)) => Ended::Outcome(outcome.clone()),
-                Some(Ended::Failed(code, why)) => Ended::Failed(code.clone(), why.clone()),
-                Some(Ended::Refused(_)) | None => continue,
-            };
-            self.ended.insert(*at, same);
+            if let Some(same) = self.ended.get(one).and_then(Ended::again) {
+                self.ended.insert(*at, same);
+            }
         }
-        self.ended.into_iter().map(|(at, e)| (self.points[at].name.clone(), e)).collect()
+        self.ended
     }
 }
 
@@ -411,21 +451,5 @@ impl Watcher for Messenger<'_> {
 
     fn note(&mut self, note: &Note) {
         self.tell.send(Event::Note(self.at, note.clone())).ok();
-    }
-}
-
-/// Model FLOPs of a point, if known.
-fn flops_of(node: &Node) -> Option<f64> {
-    match &node.spec {
-        Spec::Train(spec) => Some(spec.steps? as f64 * spec.step_flops),
-        Spec::Data(_)
-        | Spec::Rows(_)
-        | Spec::Tokenizer(_)
-        | Spec::Model
-        | Spec::Fit(_)
-        | Spec::Report(_)
-        | Spec::Sweep(_)
-        | Spec::After { .. }
-        | Spec::NotBuilt { .. } => None,
     }
 }

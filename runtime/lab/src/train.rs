@@ -39,6 +39,8 @@ pub struct Task<'a> {
     pub tokenizer: &'a Tokenizer,
     /// Weights to start from instead of fresh ones.
     pub initial: Option<&'a Initial>,
+    /// After this step it is measured on held-out text, saved, and stops for now.
+    pub pause: Option<u64>,
     /// FLOPs per second that this machine reached in its calibration.
     pub peak_flops: Option<f64>,
 }
@@ -61,6 +63,11 @@ pub enum Outcome {
     Done(Value),
     /// Saved and stopped on request; `run` again resumes.
     Interrupted {
+        /// Steps done.
+        step: u64,
+    },
+    /// Saved and stopped where its sweep compares it with others.
+    Paused {
         /// Steps done.
         step: u64,
     },
@@ -95,6 +102,9 @@ pub fn train(
     // A run that stopped early and was killed before it was finished has stopped all the same.
     let mut stopped = rows.last().is_some_and(|row| stops(spec, row));
     while !stopped && !spent(spec, steps, at) {
+        if task.pause.is_some_and(|pause| at.step >= pause) {
+            return Ok(Outcome::Paused { step: at.step });
+        }
         // The share that is spent once this step is done: the first step has some learning rate, the last sees 1.
         let share = share(spec, steps, Counters { step: at.step + 1, ..at });
         let batch = task.batches.batch(at.step);
@@ -115,8 +125,9 @@ pub fn train(
         // What stops on the step's own figures is the last step, so it is measured on held-out text like any last step.
         stopped = stops(spec, &row);
         let last = stopped || spent(spec, steps, at);
+        let paused = task.pause == Some(at.step);
         if let (Some(eval), Some(windows)) = (&spec.execution.eval, task.valid)
-            && (last || due_now(eval.every, at, spec, around.host, &mut due.eval))
+            && (last || paused || due_now(eval.every, at, spec, around.host, &mut due.eval))
         {
             let figures = held_out(machine, windows)?;
             valid_loss = Some(figures.loss);
@@ -148,6 +159,7 @@ pub fn train(
         let over =
             spec.execution.limit_seconds.is_some_and(|s| around.host.seconds() - started >= s);
         if last
+            || paused
             || stop
             || over
             || due_now(spec.execution.save_every, at, spec, around.host, &mut due.save)

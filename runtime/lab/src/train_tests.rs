@@ -100,7 +100,7 @@ impl World {
     }
 
     fn run(&self, folder: &str, machine: &mut FakeMachine) -> Result<Outcome, LabError> {
-        self.run_watched(folder, machine, &mut Silent)
+        self.run_watched(folder, machine, &mut Silent, None)
     }
 
     fn run_watched(
@@ -108,6 +108,7 @@ impl World {
         folder: &str,
         machine: &mut FakeMachine,
         watcher: &mut dyn Watcher,
+        pause: Option<u64>,
     ) -> Result<Outcome, LabError> {
         let mut dir = RunDir::open(&self.root.path().join(folder), &self.manifest)?;
         let task = Task {
@@ -119,6 +120,7 @@ impl World {
             tokenizer: &self.tokenizer,
             initial: self.initial.as_ref(),
             peak_flops: Some(1e9),
+            pause,
         };
         let mut around = Around { host: &self.host, stop: &self.stop, watcher };
         train(task, machine, &mut dir, &mut around)
@@ -162,6 +164,34 @@ fn killed_at_any_step_and_resumed_it_is_the_same_run() {
         assert_eq!(world.file(&folder, "metrics.jsonl"), metrics, "killed at {dies_at}");
         assert_eq!(world.file(&folder, "samples.jsonl"), samples, "killed at {dies_at}");
     }
+}
+
+#[test]
+fn it_pauses_measured_and_saved_and_goes_on_as_the_same_run() {
+    let world = World::new(20, Every::Steps(6));
+    let to = |pause, machine: &mut FakeMachine| {
+        world.run_watched("paused", machine, &mut Silent, pause).expect("no failure")
+    };
+    assert_eq!(to(Some(7), &mut machine()), Outcome::Paused { step: 7 });
+    let status = rundir::status(&world.dir("paused")).expect("read");
+    assert_eq!(status, Status::Incomplete { step: 7 });
+    let metrics = world.file("paused", "metrics.jsonl");
+    assert!(metrics.lines().last().expect("7 rows").contains("valid_loss"), "{metrics}");
+    // It is there already.
+    let mut again = machine();
+    assert_eq!(to(Some(7), &mut again), Outcome::Paused { step: 7 });
+    assert_eq!(again.done, 0);
+    let mut rest = machine();
+    let Outcome::Done(result) = to(None, &mut rest) else { panic!("its budget is spent") };
+    assert_eq!(rest.done, 13);
+    let Outcome::Done(straight) = world.run("straight", &mut machine()).expect("done") else {
+        panic!("its budget is spent")
+    };
+    assert_eq!(result["valid_loss"], straight["valid_loss"]);
+    let lines = |folder: &str| world.file(folder, "metrics.jsonl");
+    assert!(lines("paused").starts_with(&metrics));
+    let last = |folder: &str| lines(folder).lines().last().map(str::to_owned);
+    assert_eq!(last("paused"), last("straight"));
 }
 
 #[test]
@@ -227,7 +257,7 @@ fn a_damaged_checkpoint_is_passed_over() {
     bytes[last] ^= 1;
     std::fs::write(&weights, bytes).expect("written");
     let (mut second, mut notes) = (machine(), Notes::default());
-    world.run_watched("killed", &mut second, &mut notes).expect("done");
+    world.run_watched("killed", &mut second, &mut notes, None).expect("done");
     assert_eq!(second.done, 14);
     assert!(matches!(notes.0[0], Note::Refused { code: "E0851", .. }), "{:?}", notes.0[0]);
     assert_eq!(notes.0[1], Note::Resume { node: "a".into(), step: 6 });

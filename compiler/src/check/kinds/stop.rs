@@ -47,10 +47,16 @@ pub(super) fn stop(eval: &mut Eval<'_>, n: &NodeValue) -> Option<Option<Halving>
     let v = sweep::own(eval, n, "stop", &e)?;
     let refuse = |eval: &mut Eval<'_>, span: Span, text: String| {
         let p = Problem::new("E0509", span, text);
-        eval.problem(p.help("for example `stop = halving(keep = 1 / 3, rungs = [1e15, 3e15] FLOPs)`"));
+        eval.problem(
+            p.help("for example `stop = halving(keep = 1 / 3, rungs = [1e15, 3e15] FLOPs)`"),
+        );
     };
     let Value::Record(r) = &v else {
-        refuse(eval, e.span, format!("a sweep stops points by `halving(..)`, this is {}", describe(&v)));
+        refuse(
+            eval,
+            e.span,
+            format!("a sweep stops points by `halving(..)`, this is {}", describe(&v)),
+        );
         return None;
     };
     if !is(r, "halving") {
@@ -66,7 +72,10 @@ pub(super) fn stop(eval: &mut Eval<'_>, n: &NodeValue) -> Option<Option<Halving>
     let keep = match r.get("keep") {
         Some(Value::Number(q)) if q.unit.is_none() && q.value > 0.0 && q.value < 1.0 => q.value,
         Some(other) => {
-            let text = format!("`keep` is the share that goes on, between 0 and 1; this is {}", describe(other));
+            let text = format!(
+                "`keep` is the share that goes on, between 0 and 1; this is {}",
+                describe(other)
+            );
             refuse(eval, span_of("keep"), text);
             return None;
         }
@@ -114,13 +123,22 @@ pub(super) fn comparable(
         let Some(cost) = &p.cost else { continue };
         let place = format!("at the point {}", points::place(p));
         if held_out && cost.spec.execution.eval.is_none() {
-            let text = format!("the points are compared by a figure of held-out text, which `{}` does not measure", p.node.name);
+            let text = format!(
+                "the points are compared by a figure of held-out text, which `{}` does not measure",
+                p.node.name
+            );
             let problem = Problem::new("E0509", span, text).label(p.node.span, "this run");
-            eval.problem(problem.help("give it an `eval` block, or compare training losses: `best = .loss`").help(place));
+            eval.problem(
+                problem
+                    .help("give it an `eval` block, or compare training losses: `best = .loss`")
+                    .help(place),
+            );
             return None;
         }
         if matches!(cost.spec.budget, Budget::Seconds(_)) {
-            let text = "rungs are FLOPs of a run, and a budget of time does not say how many it has".to_owned();
+            let text =
+                "rungs are FLOPs of a run, and a budget of time does not say how many it has"
+                    .to_owned();
             let problem = Problem::new("E0509", span, text).label(p.node.span, "this run");
             eval.problem(problem.help("give it a budget in FLOPs, tokens or steps").help(place));
             return None;
@@ -133,7 +151,9 @@ pub(super) fn comparable(
     };
     if !all.is_empty() && all.iter().all(|p| beyond(p) == Some(true)) {
         let text = "every run ends before the first rung: nothing is ever stopped".to_owned();
-        eval.problem(Problem::new("E0509", span, text).help("the rungs lie below the budget of a run"));
+        eval.problem(
+            Problem::new("E0509", span, text).help("the rungs lie below the budget of a run"),
+        );
         return None;
     }
     Some(())

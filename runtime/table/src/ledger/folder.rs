@@ -11,7 +11,7 @@ use super::settings::settings;
 use crate::rows::read;
 
 /// Files whose change changes the row.
-const WATCHED: &[&str] = &["manifest.json", "result.json", "failure.json"];
+const WATCHED: &[&str] = &["manifest.json", "result.json", "failure.json", "stopped.json"];
 
 /// The folders of runs under `root`, sorted, each with a stamp that changes when the row may. A missing root has none.
 pub(super) fn folders(root: &Path) -> std::io::Result<Vec<(PathBuf, String)>> {
@@ -106,12 +106,17 @@ pub(super) fn row(root: &Path, folder: &Path) -> Result<Row, String> {
                     }
                 }
             }
-            match failure {
-                Some(failure) => {
-                    row.insert("failure".to_owned(), text(failure.get("code")));
-                    "failed"
+            let stopped = json(&folder.join("stopped.json"))?;
+            if let Some(failure) = failure {
+                row.insert("failure".to_owned(), text(failure.get("code")));
+                "failed"
+            } else if let Some(stopped) = stopped {
+                if let Some(rung) = stopped.get("rung").and_then(Value::as_f64) {
+                    row.insert("rung".to_owned(), Cell::Number(rung));
                 }
-                None => "incomplete",
+                "stopped"
+            } else {
+                "incomplete"
             }
         }
     };

@@ -24,7 +24,11 @@ use crate::schema::Column;
 pub const COLUMNS: &[Column] = &[
     Column { name: "name", unit: "", about: "The node's name; points of a sweep are `iso/07`." },
     Column { name: "sweep", unit: "", about: "The sweep that it is a point of." },
-    Column { name: "status", unit: "", about: "`done`, `incomplete` or `failed`." },
+    Column {
+        name: "status",
+        unit: "",
+        about: "`done`, `incomplete`, `failed`, or `stopped` by its sweep.",
+    },
     Column { name: "params", unit: "params", about: "Trained parameters." },
     Column { name: "tokens", unit: "tokens", about: "Tokens learned from." },
     Column { name: "flops", unit: "FLOPs", about: "Model FLOPs spent, counted on the graph." },
@@ -50,6 +54,7 @@ pub const COLUMNS: &[Column] = &[
     Column { name: "lr", unit: "", about: "Learning rate, or the peak of its schedule." },
     Column { name: "seed", unit: "", about: "Of initial weights, noise, order and samples." },
     Column { name: "seconds", unit: "s", about: "Wall time of training." },
+    Column { name: "rung", unit: "", about: "At which comparison its sweep stopped it, from 1." },
     Column { name: "failure", unit: "", about: "The code of what went wrong." },
     Column { name: "created", unit: "s", about: "When it was begun, in seconds since 1970." },
     Column { name: "machine", unit: "", about: "System, processor, threads." },
