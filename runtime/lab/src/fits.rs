@@ -108,7 +108,7 @@ pub fn fit(
     ledger: &Ledger,
     nodes: &Nodes,
 ) -> Result<Answered, LabError> {
-    let frame = ledger::rows(ledger, nodes, &spec.rows)?;
+    let frame = finished(ledger::rows(ledger, nodes, &spec.rows)?)?;
     let columns = columns(spec, &frame);
     let refused = |why| LabError::Fit { node: name.to_owned(), why };
     let fitted = cs336_fit::fit(spec, &columns).map_err(refused)?;
@@ -136,6 +136,16 @@ fn facts_of(name: &str, fitted: &Fitted, ask: &FitAsk) -> Result<Vec<(String, f6
         facts.push((key, e.value));
     }
     Ok(facts)
+}
+
+/// Without the runs that have not come to their ends: a law is about what a budget gives, and theirs is not spent.
+fn finished(frame: Frame) -> Result<Frame, LabError> {
+    // Tables of other people may have a status too.
+    let (Some(texts), Some(_)) = (frame.texts("status"), frame.texts("key")) else {
+        return Ok(frame);
+    };
+    let marks: Vec<bool> = texts.iter().map(|t| t.is_empty() || t == "done").collect();
+    Ok(frame.marked(&marks)?)
 }
 
 fn answer(

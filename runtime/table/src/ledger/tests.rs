@@ -53,6 +53,13 @@ fn runs_become_rows_and_only_changed_ones_are_read_again() {
 
     let again = Ledger::open(root).expect("read");
     assert_eq!((again.runs().rows(), again.read_anew()), (rows, 0));
+    let mark = root.join("iso/01-bb/stopped.json");
+    std::fs::write(&mark, r#"{"version":1,"rung":2,"step":1,"measure":4.0}"#).expect("written");
+    let stopped = Ledger::open(root).expect("read");
+    assert_eq!(stopped.read_anew(), 1);
+    let row = &stopped.runs().rows()[2];
+    assert_eq!((&row["status"], &row["rung"]), (&Cell::Text("stopped".into()), &Cell::Number(2.0)));
+    std::fs::remove_file(mark).expect("removed");
     write(root, "iso/01-bb", "iso/01", Some(1.5));
     let after = Ledger::open(root).expect("read");
     assert_eq!(after.read_anew(), 1);
