@@ -31,8 +31,8 @@ pub fn runs_of(ledger: &Ledger, nodes: &Nodes, node: &str) -> Result<Frame, Tabl
         return Ok(found);
     }
     let rows: Vec<Row> = found.rows().into_iter().map(|row| placed(row, &places)).collect();
-    let columns: Vec<String> = found.columns().iter().map(|(name, _)| name.to_owned()).collect();
-    Frame::with_columns(&rows, &columns.iter().map(String::as_str).collect::<Vec<_>>())
+    let columns = found.columns();
+    Frame::with_columns(&rows, &columns.iter().map(|(n, k)| (n.as_str(), *k)).collect::<Vec<_>>())
 }
 
 /// Where the points of a sweep lie, by the hash of what they mean.

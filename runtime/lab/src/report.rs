@@ -9,6 +9,7 @@ use cs336_compiler::check::hir::Nodes;
 use cs336_compiler::report::ReportSpec;
 use cs336_compiler::row::Rows;
 use cs336_compiler::row::interp::{Cell, Row};
+use cs336_compiler::row::kinds::Kind;
 use cs336_report::make::{Optimum, Results, Warning, make};
 use cs336_report::page::{Cell as PageCell, Document, Table};
 use cs336_report::{Form, files, flat, slug, tables};
@@ -87,7 +88,7 @@ fn frame(table: &Table) -> Result<Frame, TableError> {
         .iter()
         .map(|row| columns.iter().cloned().zip(row.iter().map(cell)).collect())
         .collect();
-    let first: Vec<&str> = columns.iter().map(String::as_str).collect();
+    let first: Vec<(&str, Kind)> = columns.iter().map(|c| (c.as_str(), Kind::Any)).collect();
     Frame::with_columns(&rows, &first)
 }
 
