@@ -29,7 +29,6 @@ pub use fitted::{Coefficient, Estimate, Fitted, HeldOut, Interval, Residual};
 pub use random::Random;
 
 use cs336_compiler::check::hir::FitSpec;
-use rayon::prelude::*;
 
 /// With more starts than this each is searched less closely; the best is polished either way.
 const FEW: usize = 500;
@@ -40,9 +39,12 @@ pub fn fit(spec: &FitSpec, columns: &Columns) -> Result<Fitted, FitProblem> {
     judge::before(spec, &inside)?;
     let objective = objective::Objective::new(spec, &inside)?;
     let points = starts::points(spec, &objective, &inside)?;
-    let stop = if points.len() > FEW { solve::Stop::SEARCH } else { solve::Stop::CAREFUL };
-    let ends: Vec<solve::End> =
-        points.par_iter().map(|x| solve::minimise(&objective, x, &stop)).collect();
+    let (stop, few) = if points.len() > FEW {
+        (solve::Stop::SEARCH, objective.sample(spec.seed))
+    } else {
+        (solve::Stop::CAREFUL, None)
+    };
+    let ends = solve::from_all(&objective, few.as_ref(), &points, &stop);
     let best = ends.iter().map(|e| e.value).fold(f64::INFINITY, f64::min);
     let Some(at) = ends.iter().position(|e| e.value == best && best.is_finite()) else {
         return Err(FitProblem::NoStart { starts: points.len() });

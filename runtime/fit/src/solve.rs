@@ -10,6 +10,8 @@ use argmin::solver::linesearch::MoreThuenteLineSearch;
 use argmin::solver::neldermead::NelderMead;
 use argmin::solver::quasinewton::LBFGS;
 
+use rayon::prelude::*;
+
 use crate::objective::{Objective, Resample, Work};
 
 /// Where a search ended.
@@ -23,6 +25,8 @@ pub(crate) struct End {
     pub(crate) gradient: Vec<f64>,
     /// How often the objective was computed.
     pub(crate) evaluations: usize,
+    /// The inverse of the curvature, as far as the search has learned it.
+    pub(crate) inverse: Option<Vec<f64>>,
 }
 
 /// When a search has arrived.
@@ -52,6 +56,42 @@ pub(crate) fn minimise(o: &Objective, start: &[f64], stop: &Stop) -> End {
     minimise_on(o, None, start, stop, None, &mut Work::default())
 }
 
+/// Searches from many places: on a sample of the rows first, if there is one; those that end near the best there go on with all rows, the others
+/// are left where they came to. In the order of the places, on all cores.
+pub(crate) fn from_all(
+    o: &Objective,
+    sample: Option<&Resample>,
+    starts: &[Vec<f64>],
+    stop: &Stop,
+) -> Vec<End> {
+    let on = |on: Option<&Resample>, from: &[f64], inverse: Option<&[f64]>, work: &mut Work| {
+        minimise_on(o, on, from, stop, inverse, work)
+    };
+    let Some(sample) = sample else {
+        let search = |work: &mut Work, x: &Vec<f64>| on(None, x, None, work);
+        return starts.par_iter().map_init(Work::default, search).collect();
+    };
+    let search = |work: &mut Work, x: &Vec<f64>| on(Some(sample), x, None, work);
+    let near: Vec<End> = starts.par_iter().map_init(Work::default, search).collect();
+    let best = near.iter().map(|e| e.value).fold(f64::INFINITY, f64::min);
+    let go_on = |work: &mut Work, near: &End| {
+        let mut end = if near.value <= NEAR * best {
+            on(None, &near.x, near.inverse.as_deref(), work)
+        } else {
+            let mut gradient = vec![0.0; o.dim()];
+            let value = o.at(&near.x, &mut gradient, work);
+            let value = if value.is_finite() { value } else { f64::INFINITY };
+            End { x: near.x.clone(), value, gradient, evaluations: 1, inverse: None }
+        };
+        end.evaluations += near.evaluations;
+        end
+    };
+    near.par_iter().map_init(Work::default, go_on).collect()
+}
+
+/// A start goes on if its objective on the sample is within this factor of the best: samples and all rows differ by less.
+const NEAR: f64 = 1.5;
+
 /// The same on a resample, with what is known of the inverse curvature.
 pub(crate) fn minimise_on(
     o: &Objective,
@@ -72,7 +112,7 @@ pub(crate) fn minimise_on(
     let mut evaluations = 1;
     let finite = |f: f64, g: &[f64]| f.is_finite() && g.iter().all(|v| v.is_finite());
     if !finite(f, &g) {
-        return End { x, value: f64::INFINITY, gradient: g, evaluations };
+        return End { x, value: f64::INFINITY, gradient: g, evaluations, inverse: None };
     }
     let mut h = Inverse::new(n);
     if let Some(known) = inverse {
@@ -164,7 +204,8 @@ pub(crate) fn minimise_on(
             break;
         }
     }
-    End { x, value: f, gradient: g, evaluations }
+    let inverse = (!h.fresh).then_some(h.h);
+    End { x, value: f, gradient: g, evaluations, inverse }
 }
 
 /// The inverse of the curvature as BFGS knows it.

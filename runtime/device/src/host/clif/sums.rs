@@ -366,8 +366,10 @@ impl Emit<'_, '_, '_> {
                 self.unary(op, a)
             }
             Inst::Binary(op, a, b) => {
+                let is_number =
+                    matches!(&self.p.insts[a as usize], Inst::Const(l) if !l.get().is_nan());
                 let (a, b) = (self.value(a as usize), self.value(b as usize));
-                self.binary(op, a, b)
+                self.binary(op, a, b, is_number)
             }
             Inst::Select(c, a, b) => {
                 let zero = self.splat(0.0);
@@ -425,7 +427,8 @@ impl Emit<'_, '_, '_> {
         }
     }
 
-    fn binary(&mut self, op: BinOp, a: Value, b: Value) -> Value {
+    /// `is_number`: the left side is a number that is written in the program.
+    fn binary(&mut self, op: BinOp, a: Value, b: Value, is_number: bool) -> Value {
         let compare = |e: &mut Self, cc: FloatCC| {
             let mask = e.compare(cc, a, b);
             e.truth(mask)
@@ -444,6 +447,12 @@ impl Emit<'_, '_, '_> {
             BinOp::Div => self.b.ins().fdiv(a, b),
             BinOp::Min | BinOp::Max => {
                 let cc = if op == BinOp::Min { FloatCC::LessThan } else { FloatCC::GreaterThan };
+                // A number on the left is taken only where the comparison holds; NaN on the right stays. One instruction.
+                if is_number {
+                    let (x, y) = if op == BinOp::Min { (a, b) } else { (b, a) };
+                    let mask = self.compare(FloatCC::LessThan, x, y);
+                    return self.choose(mask, a, b);
+                }
                 // Chosen both ways, the second is taken where one is NaN, so that NaN is in one of the two results; the bits of NaN survive `or`,
                 // and equal numbers are their own.
                 let mask = self.compare(cc, a, b);
