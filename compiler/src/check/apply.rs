@@ -161,7 +161,7 @@ impl Eval<'_> {
     }
 
     /// One update: inputs `w`, `g`, the states by name; runtime `Step` and `Share`. Outputs `w` and the states.
-    fn apply_optimizer_step(
+    pub(super) fn apply_optimizer_step(
         &mut self,
         value: &Value,
         def: &Rc<Def>,

@@ -184,7 +184,7 @@ impl Eval<'_> {
     }
 
     /// Runs a function.
-    fn run(
+    pub(super) fn run(
         &mut self,
         scope: &Scope,
         def: &Rc<Def>,
@@ -195,6 +195,7 @@ impl Eval<'_> {
         if args.has_error() || self.too_deep(span) {
             return Value::Error;
         }
+        self.reached.insert(def.span);
         if self.running.contains(&def.span) {
             return self.problem(
                 Problem::new("E0206", span, format!("`{}` calls itself", def.name))
@@ -278,36 +279,13 @@ impl Eval<'_> {
     /// Arguments to parameters: positional in order, named by name, the rest from the defaults.
     pub fn bind(&mut self, def: &Def, args: Args, span: Span, frame: &Scope) -> Option<Record> {
         let mut record = Record::default();
-        let mut fine = true;
-        if args.positional.len() > def.params.len() {
-            let (_, at) = &args.positional[def.params.len()];
-            self.problem(Problem::new(
-                "E0308",
-                *at,
-                format!(
-                    "`{}` takes {} value{}, this is one more",
-                    def.name,
-                    def.params.len(),
-                    if def.params.len() == 1 { "" } else { "s" }
-                ),
-            ));
-            fine = false;
-        }
-        for (name, (_, at)) in &args.named {
-            if !def.params.iter().any(|p| p.name.name == *name) {
-                let names: Vec<&str> = def.params.iter().map(|p| p.name.name.as_str()).collect();
-                let name_span = self.name_before(*at, name);
-                let what = format!("`{}`", def.name);
-                let mut p =
-                    Problem::new("E0203", name_span, format!("no field `{name}` in {what}"));
-                if let Some(near) = did_you_mean(name, names.iter().copied()) {
-                    p = p.at(format!("did you mean `{near}`?")).fix(name_span, near);
-                } else {
-                    p = p.help(format!("it takes: {}", names.join(", ")));
-                }
-                self.problem(p);
-                fine = false;
-            }
+        let positional: Vec<Span> = args.positional.iter().map(|(_, at)| *at).collect();
+        let named: Vec<(String, Span)> =
+            args.named.iter().map(|(name, (_, at))| (name.clone(), *at)).collect();
+        let misfits = self.misfits(def, &positional, &named, span);
+        let mut fine = misfits.is_empty();
+        for p in misfits {
+            self.problem(p);
         }
         for (i, param) in def.params.iter().enumerate() {
             let name = &param.name.name;
@@ -316,18 +294,7 @@ impl Eval<'_> {
                 Some(v) => v,
                 None => match &param.default {
                     Some(e) => (self.expr(frame, e), e.span),
-                    None => {
-                        self.problem(
-                            Problem::new(
-                                "E0309",
-                                span,
-                                format!("`{}` needs a value for `{name}`", def.name),
-                            )
-                            .label(param.name.span, "declared here"),
-                        );
-                        fine = false;
-                        continue;
-                    }
+                    None => continue,
                 },
             };
             if let Some(ty) = &param.ty
@@ -342,6 +309,41 @@ impl Eval<'_> {
             record.set(name, value, Some(at));
         }
         fine.then_some(record)
+    }
+
+    /// How arguments do not fit the parameters of a definition: too many, of other names, too few. Nothing is evaluated.
+    pub(super) fn misfits(
+        &self,
+        def: &Def,
+        positional: &[Span],
+        named: &[(String, Span)],
+        span: Span,
+    ) -> Vec<Problem> {
+        let mut found = Vec::new();
+        let names: Vec<&str> = def.params.iter().map(|p| p.name.name.as_str()).collect();
+        if let Some(at) = positional.get(names.len()) {
+            let (n, s) = (names.len(), if names.len() == 1 { "" } else { "s" });
+            let text = format!("`{}` takes {n} value{s}, this is one more", def.name);
+            found.push(Problem::new("E0308", *at, text));
+        }
+        for (name, at) in named.iter().filter(|(name, _)| !names.contains(&name.as_str())) {
+            let at = self.name_before(*at, name);
+            let text = format!("no field `{name}` in `{}`", def.name);
+            let p = Problem::new("E0203", at, text);
+            found.push(match did_you_mean(name, names.iter().copied()) {
+                Some(near) => p.at(format!("did you mean `{near}`?")).fix(at, near),
+                None => p.help(format!("it takes: {}", names.join(", "))),
+            });
+        }
+        for param in def.params.iter().skip(positional.len()).filter(|p| p.default.is_none()) {
+            let name = &param.name.name;
+            if !named.iter().any(|(n, _)| n == name) {
+                let text = format!("`{}` needs a value for `{name}`", def.name);
+                let p = Problem::new("E0309", span, text);
+                found.push(p.label(param.name.span, "declared here"));
+            }
+        }
+        found
     }
 
     /// The place of `name` in `name = value`, from the place of the value.
@@ -380,6 +382,7 @@ impl Eval<'_> {
 
     /// A frame with the settings of a program.
     pub fn program_frame(&mut self, p: &Program) -> Scope {
+        self.reached.insert(p.def.span);
         let frame = p.def.scope.inner();
         for (name, (v, _)) in &p.args.fields {
             frame.bind(name, v.clone());

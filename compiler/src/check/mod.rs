@@ -19,6 +19,7 @@ pub mod stages;
 pub mod trace;
 pub mod types;
 pub mod units;
+mod unused;
 pub mod value;
 pub mod views;
 mod weights;

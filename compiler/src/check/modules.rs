@@ -3,6 +3,7 @@
 //! A name is looked up in the file's own items, then in its imports, then in the prelude (semantics 9). A value is computed at
 //! its first use and kept; a name that needs itself is a problem.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use indexmap::IndexMap;
@@ -50,6 +51,7 @@ impl<'w> Eval<'w> {
             rows: Vec::new(),
             calls: Vec::new(),
             running: Vec::new(),
+            reached: BTreeSet::new(),
             init_path: None,
             init_axes: Vec::new(),
             specs: Vec::new(),

@@ -1,11 +1,14 @@
-//! Names that are called in definitions, also in those that nothing uses yet.
+//! What holds of definitions whatever they are used for: also of those that nothing uses yet, and of branches that are not taken.
 //!
 //! What a definition means is found when it is used: a layer is traced with the sizes of its model. A misspelt call in a layer that no model
 //! places would so stay hidden. Axes and columns share the look of values, so other names wait for their use; but what stands
-//! before `(..)` is a function, a layer or an operation, and those are known.
+//! before `(..)` is a function, a layer or an operation, and those are known. So are the names and the number of its arguments, and
+//! the units of numbers.
 
 use super::eval::Eval;
 use super::modules::{MAIN, program_kind};
+use super::units;
+use super::value::{DefKind, Value};
 use crate::problem::{Problem, did_you_mean};
 use crate::source::Span;
 use crate::syntax::ast::{
@@ -13,10 +16,12 @@ use crate::syntax::ast::{
     Pattern,
 };
 
-/// Reports calls of unknown names in the definitions of the main file.
+/// Reports calls of unknown names, arguments that do not fit and unknown units in the definitions of the main file.
 pub(super) fn check(eval: &mut Eval<'_>) {
     let Some(main) = eval.modules.get(MAIN) else { return };
     let mut unknown: Vec<(String, Span, Vec<String>)> = Vec::new();
+    let mut calls: Vec<Call> = Vec::new();
+    let mut wrong: Vec<Problem> = Vec::new();
     for item in &main.items {
         let is_definition = match &item.kind {
             ItemKind::Fn(_) | ItemKind::Layer { .. } | ItemKind::Def { .. } => true,
@@ -35,6 +40,20 @@ pub(super) fn check(eval: &mut Eval<'_>) {
                 unknown.push((name, span, found.declared.clone()));
             }
         }
+        let declared = found.declared;
+        calls.extend(found.calls.into_iter().filter(|c| !declared.contains(&c.name)));
+        wrong.extend(found.units.iter().filter_map(|unit| units::parse_unit(unit).err()));
+    }
+    for call in calls {
+        // Rows and documents come to filters and scores from outside the brackets.
+        if let Some(Value::Def(def)) = eval.module_name(MAIN, &call.name, call.span)
+            && !matches!(def.kind, DefKind::Filter | DefKind::Score | DefKind::Law)
+        {
+            wrong.extend(eval.misfits(&def, &call.positional, &call.named, call.span));
+        }
+    }
+    for p in wrong {
+        eval.problem(p);
     }
     for (name, span, declared) in unknown {
         let mut names = declared;
@@ -52,6 +71,18 @@ pub(super) fn check(eval: &mut Eval<'_>) {
 struct Found {
     declared: Vec<String>,
     called: Vec<(String, Span)>,
+    calls: Vec<Call>,
+    units: Vec<ast::Unit>,
+}
+
+/// A call by name.
+struct Call {
+    name: String,
+    /// Places of the arguments without a name; that in front of `|>` is the first.
+    positional: Vec<Span>,
+    /// Names of arguments with the places of their values.
+    named: Vec<(String, Span)>,
+    span: Span,
 }
 
 impl Found {
@@ -152,6 +183,32 @@ impl Found {
         }
     }
 
+    /// A call of what may be a name, perhaps with brackets.
+    fn call(&mut self, callee: &Expr, piped: Option<Span>, args: &[ast::Arg], span: Span) {
+        self.callee(callee);
+        args.iter().for_each(|a| self.expr(&a.value));
+        let mut plain = callee;
+        while let ExprKind::Index { base, .. } = &*plain.kind {
+            plain = base;
+        }
+        if let ExprKind::Name(name) = &*plain.kind {
+            let unnamed = args.iter().filter(|a| a.name.is_none()).map(|a| a.value.span);
+            let named = args.iter().filter_map(|a| Some((a.name.as_ref()?, a.value.span)));
+            self.calls.push(Call {
+                name: name.clone(),
+                positional: piped.into_iter().chain(unnamed).collect(),
+                named: named.map(|(id, at)| (id.name.clone(), at)).collect(),
+                span,
+            });
+        }
+    }
+
+    fn suffix(&mut self, suffix: Option<&ast::Suffix>) {
+        if let Some(ast::Suffix::Unit(unit)) = suffix {
+            self.units.push(unit.clone());
+        }
+    }
+
     fn brackets(&mut self, args: &[IndexArg]) {
         for a in args {
             match a {
@@ -164,19 +221,22 @@ impl Found {
 
     fn expr(&mut self, e: &Expr) {
         match &*e.kind {
-            ExprKind::Call { callee, args } => {
-                self.callee(callee);
-                args.iter().for_each(|a| self.expr(&a.value));
-            }
+            ExprKind::Call { callee, args } => self.call(callee, None, args, e.span),
             ExprKind::Pipe { value, into } => {
                 self.expr(value);
-                match &*into.kind {
-                    ExprKind::Call { .. } => self.expr(into),
-                    _ => self.callee(into),
-                }
+                let (callee, args) = match &*into.kind {
+                    ExprKind::Call { callee, args } => (callee, args.as_slice()),
+                    _ => (into, &[][..]),
+                };
+                self.call(callee, Some(value.span), args, e.span);
             }
-            ExprKind::List { values, .. } => values.iter().for_each(|v| self.expr(v)),
-            ExprKind::Comprehension { value, clauses, .. } => {
+            ExprKind::Number { suffix, .. } => self.suffix(suffix.as_ref()),
+            ExprKind::List { values, suffix } => {
+                values.iter().for_each(|v| self.expr(v));
+                self.suffix(suffix.as_ref());
+            }
+            ExprKind::Comprehension { value, clauses, suffix } => {
+                self.suffix(suffix.as_ref());
                 for c in clauses {
                     match c {
                         Clause::For { pattern, iter } => {
@@ -224,8 +284,7 @@ impl Found {
                 self.brackets(args);
                 self.block(body);
             }
-            ExprKind::Number { .. }
-            | ExprKind::Text(_)
+            ExprKind::Text(_)
             | ExprKind::Name(_)
             | ExprKind::Dot(_)
             | ExprKind::Bool(_)

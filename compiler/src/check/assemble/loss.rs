@@ -52,6 +52,7 @@ impl Eval<'_> {
                 return None;
             }
         };
+        self.reached.insert(def.span);
         let (params, body) = match method(&def, "of") {
             Some(of) => (of.params.clone(), of.body.clone()),
             None => (def.params.clone(), def.body.clone()),

@@ -11,6 +11,7 @@ mod names;
 mod operators;
 mod rows;
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use indexmap::IndexMap;
@@ -48,6 +49,8 @@ pub struct Eval<'w> {
     pub calls: Vec<Span>,
     /// Places of the functions that are running: none may run inside itself.
     pub running: Vec<Span>,
+    /// Places of the definitions whose bodies have run.
+    pub reached: BTreeSet<Span>,
     /// Inside an initialiser: the weight's path (it keys the draws) and its axes.
     pub init_path: Option<String>,
     /// See `init_path`.
@@ -77,7 +80,7 @@ const MAX_DEPTH: usize = 200;
 
 /// How much one check may evaluate. Lists within lists and functions that call two others multiply: without a bound, a short
 /// file could keep the checker busy for years. The largest sweeps stay well below.
-const MAX_STEPS: u64 = 20_000_000;
+pub(super) const MAX_STEPS: u64 = 20_000_000;
 /// What an item of a list weighs: it stays in memory.
 const ITEM_STEPS: u64 = 10;
 

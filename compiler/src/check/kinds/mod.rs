@@ -94,6 +94,7 @@ pub fn check_nodes(eval: &mut Eval<'_>) -> (Nodes, Vec<String>) {
         check_assert(eval, &e);
     }
     super::names::check(eval);
+    super::unused::check(eval);
     eval.unused_imports();
     // What is asked of a fit may stand anywhere in the file.
     for (name, asks) in std::mem::take(&mut eval.asks) {

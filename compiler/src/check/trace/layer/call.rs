@@ -103,6 +103,7 @@ impl Eval<'_> {
         if self.too_deep(span) {
             return Value::Error;
         }
+        self.reached.insert(def.span);
         self.calls.push(span);
         let outer_path = {
             let t = self.t();
