@@ -9,7 +9,7 @@ use crate::places::files_below;
 
 /// What is done with a section, and what is expected of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Attribute {
+pub enum Attribute {
     /// It is read; problems are those of syntax. Without problems its printed form is read and printed alike.
     Parse,
     /// It is checked.
@@ -52,54 +52,54 @@ const ATTRIBUTES: &[(&str, Attribute)] = &[
 ];
 
 /// A number known from earlier runs: `stories.train.tokens`, 50000.
-pub(crate) type Fact = (String, f64);
+pub type Fact = (String, f64);
 
 /// Reads `stories.train.tokens=50000`.
-pub(crate) fn fact(text: &str) -> Option<Fact> {
+pub fn fact(text: &str) -> Option<Fact> {
     let (name, value) = text.trim().split_once('=')?;
     Some((name.to_owned(), value.parse().ok()?))
 }
 
 /// A program and what is expected.
 #[derive(Debug, Clone)]
-pub(crate) struct Section {
+pub struct Section {
     /// Unique in its file.
-    pub(crate) name: String,
+    pub name: String,
     /// What is done.
-    pub(crate) attributes: Vec<Attribute>,
+    pub attributes: Vec<Attribute>,
     /// `--set`s: from the attribute `set:PATH=VALUE`.
-    pub(crate) sets: Vec<String>,
+    pub sets: Vec<String>,
     /// What is known from earlier runs: from the attribute `fact:NODE.FIELD=NUMBER`.
-    pub(crate) facts: Vec<Fact>,
+    pub facts: Vec<Fact>,
     /// The line of the header, from 1.
-    pub(crate) line: usize,
+    pub line: usize,
     /// The header as written.
-    pub(crate) header: String,
+    pub header: String,
     /// The lines below it.
-    pub(crate) body: String,
+    pub body: String,
 }
 
 impl Section {
     /// True if the attribute is given.
-    pub(crate) fn has(&self, attribute: Attribute) -> bool {
+    pub fn has(&self, attribute: Attribute) -> bool {
         self.attributes.contains(&attribute)
     }
 }
 
 /// A file of sections.
 #[derive(Debug, Clone)]
-pub(crate) struct SuiteFile {
+pub struct SuiteFile {
     /// Below `suite/`, with `/`.
-    pub(crate) path: String,
+    pub path: String,
     /// The text before the first section.
-    pub(crate) lead: String,
+    pub lead: String,
     /// In order.
-    pub(crate) sections: Vec<Section>,
+    pub sections: Vec<Section>,
 }
 
 impl SuiteFile {
     /// The text of the file.
-    pub(crate) fn text(&self) -> String {
+    pub fn text(&self) -> String {
         let mut text = self.lead.clone();
         for s in &self.sections {
             text.push_str(&s.header);
@@ -110,14 +110,14 @@ impl SuiteFile {
     }
 
     /// Names and texts of the files that its sections may use.
-    pub(crate) fn beside(&self) -> Vec<(String, String)> {
+    pub fn beside(&self) -> Vec<(String, String)> {
         let files = self.sections.iter().filter(|s| s.has(Attribute::File));
         files.map(|s| (format!("{}.cs336", s.name), s.body.clone())).collect()
     }
 }
 
 /// Reads all files below a folder; or says what is wrong with their headers.
-pub(crate) fn collect(folder: &Path) -> Result<Vec<SuiteFile>, Vec<String>> {
+pub fn collect(folder: &Path) -> Result<Vec<SuiteFile>, Vec<String>> {
     let (mut files, mut complaints) = (Vec::new(), Vec::new());
     for path in files_below(folder) {
         if path.extension().is_none_or(|e| e != "cs336") {

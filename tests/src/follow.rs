@@ -7,14 +7,11 @@ use cs336_compiler::source::{FileId, Sources};
 use cs336_compiler::syntax;
 use cs336_compiler::world::World;
 
-use crate::collect::{Attribute, Section};
 use crate::golden;
 use crate::notes::{self, Note};
 use crate::numbers;
-use crate::outside::Outside;
-
-/// The name of the program under test.
-pub(crate) const MAIN: &str = "main.cs336";
+use cs336_tests::collect::{Attribute, Section};
+use cs336_tests::outside::{MAIN, Outside};
 
 /// What is wrong with a section; nothing if all is as expected.
 pub(crate) fn complaints(

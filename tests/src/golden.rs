@@ -14,9 +14,11 @@ use cs336_compiler::programs::Compiled;
 use cs336_compiler::world::World;
 use libtest_mimic::{Failed, Trial};
 
-use crate::collect::{Attribute, Section, SuiteFile};
-use crate::follow::MAIN;
-use crate::{numbers, places, write_if_new};
+use cs336_tests::collect::{Attribute, Section, SuiteFile};
+use cs336_tests::outside::MAIN;
+use cs336_tests::places;
+
+use crate::{numbers, write_if_new};
 
 /// Attributes with the end of their files' names.
 const KEPT: &[(Attribute, &str)] = &[

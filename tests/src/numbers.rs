@@ -23,8 +23,10 @@ use cs336_compiler::syntax::parse;
 use cs336_compiler::world::World;
 use indexmap::IndexMap;
 
-use crate::collect::{Attribute, Section};
-use crate::follow::{MAIN, notes_of};
+use cs336_tests::collect::{Attribute, Section};
+use cs336_tests::outside::MAIN;
+
+use crate::follow::notes_of;
 use crate::notes::Note;
 
 type Tensors = IndexMap<Name, Tensor>;

@@ -3,19 +3,21 @@
 use cs336_compiler::world::{Texts, World};
 
 use crate::collect::Fact;
-use crate::follow::MAIN;
+
+/// The name of the program under test.
+pub const MAIN: &str = "main.cs336";
 
 /// Texts and facts in memory.
 #[derive(Debug, Clone)]
-pub(crate) struct Outside {
+pub struct Outside {
     /// The files.
-    pub(crate) texts: Texts,
+    pub texts: Texts,
     facts: Vec<Fact>,
 }
 
 impl Outside {
     /// A program and the facts about its nodes.
-    pub(crate) fn new(program: &str, facts: &[Fact]) -> Self {
+    pub fn new(program: &str, facts: &[Fact]) -> Self {
         let texts = Texts { files: vec![(MAIN.to_owned(), program.to_owned())] };
         Self { texts, facts: facts.to_vec() }
     }

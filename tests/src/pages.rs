@@ -8,10 +8,11 @@ use std::path::PathBuf;
 use cs336_compiler::front::{Checked, check};
 use libtest_mimic::{Failed, Trial};
 
-use crate::collect::{Fact, fact};
-use crate::follow::MAIN;
-use crate::outside::Outside;
-use crate::{picture, places, write_if_new};
+use cs336_tests::collect::{Fact, fact};
+use cs336_tests::outside::{MAIN, Outside};
+use cs336_tests::places;
+
+use crate::{picture, write_if_new};
 
 /// A page.
 #[derive(Debug, Clone)]

@@ -3,22 +3,22 @@
 use std::path::{Path, PathBuf};
 
 /// The root of the project.
-pub(crate) fn root() -> PathBuf {
+pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
 /// The sections.
-pub(crate) fn suite() -> PathBuf {
+pub fn suite() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("suite")
 }
 
 /// Outputs that are too long to stand beside their program.
-pub(crate) fn reference() -> PathBuf {
+pub fn reference() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("ref")
 }
 
 /// All files below a folder, in order; not those that a build or a run leaves.
-pub(crate) fn files_below(folder: &Path) -> Vec<PathBuf> {
+pub fn files_below(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let Ok(entries) = std::fs::read_dir(folder) else { return found };
     let mut paths: Vec<PathBuf> = entries.flatten().map(|e| e.path()).collect();

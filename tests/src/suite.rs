@@ -4,16 +4,13 @@
 //! runner, which understands the usual arguments (a filter, `--list`, `--include-ignored`). With `--bless` it writes what
 //! happened into the files instead; the difference is then read as code is. See `README.md` for how a section is written.
 
-mod collect;
 mod follow;
 mod golden;
 mod mutate;
 mod notes;
 mod numbers;
-mod outside;
 mod pages;
 mod picture;
-mod places;
 mod tidy;
 
 use std::path::Path;
@@ -21,7 +18,8 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
-use collect::{Attribute, Section, SuiteFile};
+use cs336_tests::collect::{self, Attribute, Section, SuiteFile};
+use cs336_tests::places;
 
 fn main() -> ExitCode {
     let mut args: Vec<String> = std::env::args().collect();

@@ -9,10 +9,10 @@ use cs336_compiler::stdlib;
 use cs336_compiler::world::Texts;
 use libtest_mimic::{Failed, Trial};
 
-use crate::collect::SuiteFile;
 use crate::notes;
 use crate::pages::pages;
-use crate::places::{files_below, root};
+use cs336_tests::collect::SuiteFile;
+use cs336_tests::places::{files_below, root};
 
 /// A file of more lines must be split. (Most have 150 to 400; from 600 on they answer for themselves.)
 const LONGEST: usize = 800;
