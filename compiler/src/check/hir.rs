@@ -298,6 +298,10 @@ pub struct SweepSpec {
     pub best: RowExpr,
     /// Points are compared on the way and the worse are stopped.
     pub halving: Option<Halving>,
+    /// How many of the points are in each round: a search draws those of a round at once.
+    pub rounds: Vec<usize>,
+    /// How many more points a search draws once the results of those here are known: facts of the points, `measure`, `rung`, `failed`.
+    pub planned: usize,
 }
 
 /// A point of a sweep.

@@ -56,6 +56,7 @@ impl<'w> Eval<'w> {
             init_axes: Vec::new(),
             specs: Vec::new(),
             points: IndexMap::new(),
+            places: IndexMap::new(),
             counts: IndexMap::new(),
             steps: 0,
             asks: IndexMap::new(),

@@ -3,5 +3,7 @@
 //! Pure functions from what is known to what is done next; the checker gives them the program's settings, the laboratory the results.
 
 mod halving;
+mod tpe;
 
 pub use halving::{Halving, Stretch, survivors};
+pub use tpe::{Coordinate, Draw, Known, Trial};

@@ -256,6 +256,16 @@ fn print_sweep(
             row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
         crate::print(format!("           {}", cells.join("  ")).trim_end());
     }
+    if sweep.planned > 0 {
+        let noun = if sweep.planned == 1 { "point" } else { "points" };
+        crate::print(&format!(
+            "           and {} more {noun}, drawn from what these give",
+            sweep.planned
+        ));
+    }
+    if let (true, Some(most)) = (sweep.planned > 0, sweep.flops) {
+        return (most - spent).max(0.0);
+    }
     match (&sweep.halving, sweep.flops) {
         // Not all of those that are not finished go to their ends.
         (Some(_), Some(most)) => left.min((most - spent).max(0.0)),
@@ -266,6 +276,14 @@ fn print_sweep(
 /// A line for each rung at which points are stopped: how many come there, and what their way costs at most.
 fn print_rungs(sweep: &SweepSpec, nodes: &hir::Nodes) {
     let Some(halving) = &sweep.halving else { return };
+    if sweep.planned > 0 || sweep.rounds.len() > 1 {
+        let rungs: Vec<String> = halving.rungs.iter().map(|flops| format!("{flops:.2e}")).collect();
+        let (keep, rungs) = (halving.keep, rungs.join(", "));
+        crate::print(&format!(
+            "           in each round the best {keep:.2} go on from {rungs} FLOPs"
+        ));
+        return;
+    }
     let run = |p: &hir::PointSpec| match nodes.get(&p.node).map(|n| &n.spec) {
         Some(Spec::Train(spec)) => Some(&**spec),
         _ => None,

@@ -24,9 +24,8 @@ use crate::host::Host;
 use crate::job::{Bench, Prepared, prepare};
 use crate::progress::{Note, Watcher};
 use crate::report;
+use crate::rounds;
 use crate::rundir::Known;
-use crate::rungs::sweep;
-use crate::sweep::Ended;
 use crate::train::{Around, Outcome};
 
 /// A program on disk with what is known about its data.
@@ -243,41 +242,9 @@ pub fn run(
                     without.push(name.clone());
                 }
             }
-            Spec::Sweep(spec) => {
-                for point in &spec.points {
-                    if let Some(Spec::Train(train)) =
-                        checked.nodes.get(&point.node).map(|n| &n.spec)
-                    {
-                        let data = room.encoded(&train.data, None, &checked.nodes)?;
-                        learned |= tokens_of(program, train, &data, &checked.nodes)?;
-                    }
-                }
-                let mut spec = spec.clone();
-                if learned {
-                    learned = false;
-                    checked = again(program, &checked, watcher)?;
-                    if let Some(Spec::Sweep(fresh)) = checked.nodes.get(&name).map(|n| &n.spec) {
-                        spec = fresh.clone();
-                    }
-                }
+            Spec::Sweep(_) => {
                 let around = &mut Around { host, stop, watcher };
-                let ended = sweep(&mut checked, &name, &spec, bench, around)?;
-                let mut whole = ended.len() == spec.points.len();
-                for (point, ended) in ended {
-                    match ended {
-                        Ended::Outcome(outcome) => {
-                            whole &= matches!(outcome, Outcome::Done(_));
-                            summary.runs.push((point, outcome));
-                        }
-                        Ended::Stopped { .. } => {}
-                        Ended::Failed(code, why) => summary.failed.push((point, code, why)),
-                        Ended::Refused(error) => {
-                            whole = false;
-                            summary.refused.push(error);
-                        }
-                    }
-                }
-                if !whole {
+                if !rounds::sweep(program, &mut checked, &name, bench, around, &mut summary)? {
                     without.push(name.clone());
                 }
             }
@@ -347,7 +314,7 @@ fn run_train(
 }
 
 /// What the rest of a program may ask of a run that is done.
-fn found(outcome: &Outcome) -> Vec<(&'static str, f64)> {
+pub(crate) fn found(outcome: &Outcome) -> Vec<(&'static str, f64)> {
     let Outcome::Done(result) = outcome else { return Vec::new() };
     let number = |key: &str| result.get(key).and_then(serde_json::Value::as_f64);
     let fields = [
@@ -361,7 +328,7 @@ fn found(outcome: &Outcome) -> Vec<(&'static str, f64)> {
 }
 
 /// Remembers how many tokens the data of a run have. True if that was not known.
-fn tokens_of(
+pub(crate) fn tokens_of(
     program: Program<'_>,
     spec: &TrainSpec,
     data: &Encoded,
@@ -377,7 +344,7 @@ fn tokens_of(
 }
 
 /// Checks the program with what was learned. Whether the data are enough is told before the run, not after it.
-fn again<'a>(
+pub(crate) fn again<'a>(
     program: Program<'a>,
     checked: &Checked<'_>,
     watcher: &mut dyn Watcher,

@@ -5,6 +5,7 @@
 //! which is in their metrics; so a sweep that was killed decides again as it did, and nothing else need be remembered.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use cs336_compiler::check::hir::{Node, Spec, SweepSpec, TrainSpec};
@@ -22,16 +23,18 @@ use crate::rundir::{self, SCHEMA_VERSION, Status, Stopped};
 use crate::sweep::{Ended, Turn, pool};
 use crate::train::{Around, Outcome};
 
-/// Runs what is missing of the sweep `name`. Gives how its points ended, in their order; those that were not begun before a stop are left out.
-pub(crate) fn sweep(
+/// Runs what is missing of some points of the sweep `name`, one round. Gives how they ended, in their order; those that were not begun before a
+/// stop are left out.
+pub(crate) fn round(
     checked: &mut Checked<'_>,
     name: &str,
     spec: &SweepSpec,
+    points: Range<usize>,
     bench: Bench<'_>,
     around: &mut Around<'_>,
 ) -> Result<Vec<(String, Ended)>, LabError> {
     let nodes: Vec<Node> =
-        spec.points.iter().filter_map(|p| checked.nodes.get(&p.node).cloned()).collect();
+        spec.points[points].iter().filter_map(|p| checked.nodes.get(&p.node).cloned()).collect();
     let ended = match &spec.halving {
         None => {
             let turns = nodes.iter().map(|node| Turn { node: node.clone(), pause: None });

@@ -99,7 +99,7 @@ pub fn standings(
             let all: Vec<Standing> = points.map(of_train).collect();
             let done = all.iter().filter(|s| matches!(s, Standing::Done { .. })).count();
             let stopped = all.iter().filter(|s| matches!(s, Standing::Stopped { .. })).count();
-            Standing::Points { done, stopped, of: sweep.points.len() }
+            Standing::Points { done, stopped, of: sweep.points.len() + sweep.planned }
         }
     };
     let names = order(nodes, targets)?;

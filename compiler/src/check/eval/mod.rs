@@ -59,6 +59,8 @@ pub struct Eval<'w> {
     pub specs: Vec<(Rc<NodeValue>, Option<super::kinds::Costed>)>,
     /// Points of sweeps by name: nodes that no item of a file declares.
     pub points: IndexMap<String, Rc<NodeValue>>,
+    /// The values of the `for` names at the points of sweeps.
+    pub places: IndexMap<String, Vec<(String, Value)>>,
     /// Counts of models by what they are and by row length: points of a sweep share shapes.
     pub counts: IndexMap<(String, usize), super::kinds::Facts>,
     /// Expressions evaluated so far, and more for each item of a list that is made: see [`MAX_STEPS`].

@@ -7,7 +7,7 @@ use super::super::eval::Eval;
 use super::super::hir::{Node, Nodes, Spec};
 use super::super::units::{self, Unit};
 use super::super::value::{Bracket, Later, LayerForm, LayerValue, NodeValue, Quantity, Value};
-use super::{causal, meaning, plain, schema, train};
+use super::{causal, meaning, plain, points, schema, train};
 use crate::graph::DType;
 use crate::graph::causal::Ahead;
 use crate::graph::cost;
@@ -206,6 +206,16 @@ pub(super) fn member(eval: &mut Eval<'_>, n: &Rc<NodeValue>, name: &ast::Ident) 
                 None => later(field),
             },
             None => Value::Error,
+        },
+        ("sweep", "best") => match eval.world.fact(&n.name, "best") {
+            Some(at) => match super::sweep::sweep(eval, n) {
+                Some(s) => match s.points.into_iter().nth(at as usize) {
+                    Some(point) => points::known(eval, point),
+                    None => later("best"),
+                },
+                None => Value::Error,
+            },
+            None => later("best"),
         },
         (kind, field) => {
             let mut known: Vec<String> = schema::kind(kind)

@@ -15,10 +15,12 @@ mod points;
 mod prompt;
 mod report;
 pub mod schema;
+mod search;
 mod start;
 mod stop;
 mod sweep;
 mod train;
+mod walk;
 
 use std::rc::Rc;
 
@@ -303,6 +305,12 @@ impl Eval<'_> {
     pub fn node_member(&mut self, n: &Rc<NodeValue>, name: &ast::Ident) -> Value {
         if n.kind == "data" && matches!(name.name.as_str(), "train" | "valid") {
             return stages::split_of(self, n, &name.name, name.span);
+        }
+        // A point of a sweep knows what the `for` clauses say there.
+        let place =
+            self.places.get(&*n.name).and_then(|at| at.iter().find(|(f, _)| *f == name.name));
+        if let Some((_, v)) = place {
+            return v.clone();
         }
         // The setting `average` of a run gives a result of the same name.
         let result = n.kind == "train" && name.name == "average";

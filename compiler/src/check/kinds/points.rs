@@ -29,14 +29,16 @@ pub(super) fn add(eval: &mut Eval<'_>, n: &NodeValue, s: Sweep, nodes: &mut Node
         total_flops: sweep::allowed_flops(eval, n),
         best: s.best.clone(),
         halving: s.halving.clone(),
+        rounds: s.rounds.clone(),
+        planned: s.planned.iter().sum(),
     };
     let mut needs: Vec<String> = s.after.iter().cloned().collect();
     for point in &s.points {
+        known(eval, point.clone());
         let node = point_node(eval, n, point);
         let at = point.at.iter().map(|(name, value)| coordinate(name, value)).collect();
         spec.points.push(PointSpec { node: node.name.clone(), at });
         needs.push(node.name.clone());
-        eval.points.insert(node.name.clone(), point.node.clone());
         nodes.insert(node.name.clone(), node);
     }
     // A sweep means what its points mean, each of which holds the definitions that it reaches.
@@ -51,15 +53,18 @@ pub(super) fn add(eval: &mut Eval<'_>, n: &NodeValue, s: Sweep, nodes: &mut Node
         kind: n.kind.clone(),
         span: n.span,
         needs,
-        // A search draws points around those here: never run as if they were not asked for.
-        spec: if s.drawn.is_some() {
-            Spec::NotBuilt { part: schema::SWEEPS.to_owned() }
-        } else {
-            Spec::Sweep(Box::new(spec))
-        },
+        spec: Spec::Sweep(Box::new(spec)),
         meaning,
     };
     nodes.insert(n.name.to_string(), node);
+}
+
+/// A point as a value: its node, whose `for` names may be asked too.
+pub(super) fn known(eval: &mut Eval<'_>, point: Point) -> Value {
+    let name = point.node.name.to_string();
+    eval.places.insert(name.clone(), point.at);
+    eval.points.insert(name, point.node.clone());
+    Value::Node(point.node)
 }
 
 /// Adds the nodes of other files that the nodes so far need, and those that these need.

@@ -171,11 +171,14 @@ pub(super) fn stop(eval: &mut Eval<'_>, n: &NodeValue) -> Option<Option<RowExpr>
 
 /// The node that `init` names, whose weights are known only when it has run; everything else of this run is known before.
 pub(super) fn is_init(name: &str, v: &Value) -> bool {
-    name == "init" && matches!(v, Value::Later(_))
+    name == "init" && matches!(v, Value::Later(l) if matches!(l.what.as_str(), "final" | "average"))
 }
 
 /// The run behind `after(base.final)`, for the meaning of a run that begins with its weights.
 pub(super) fn run_of(eval: &mut Eval<'_>, node: &str) -> Option<std::rc::Rc<NodeValue>> {
+    if let Some(point) = eval.points.get(node) {
+        return Some(point.clone());
+    }
     let module = eval.modules.get(MAIN)?;
     let span = module.items.get(*module.names.get(node)?)?.span;
     match eval.item_value(MAIN, node, span) {

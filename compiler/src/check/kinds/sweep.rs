@@ -9,17 +9,15 @@ use super::super::call::clone_node;
 use super::super::eval::{Eval, describe, same};
 use super::super::hir::{Budget, TrainSpec};
 use super::super::units::{self, Unit};
-use super::super::value::{NodeValue, Quantity, Scope, Value};
+use super::super::value::{NodeValue, Quantity, Value};
 use super::schema::{self, FieldType};
-use super::train::{self, Costed};
-use super::{fields, later_of, points, start, stop};
+use super::search::{self, Search};
+use super::train::Costed;
+use super::{fields, points, stop, walk};
 use crate::problem::Problem;
 use crate::row::RowExpr;
 use crate::search::Halving;
-use crate::syntax::ast::{self, ExprKind, ItemKind};
-
-/// More points than this are a mistake, not a plan.
-const MOST_POINTS: usize = 10_000;
+use crate::syntax::ast::{self, ItemKind};
 
 /// One point of a sweep.
 #[derive(Debug, Clone)]
@@ -39,8 +37,12 @@ pub struct Sweep {
     pub points: Vec<Point>,
     /// Points waiting for the result of this node are not costed yet.
     pub after: Option<String>,
-    /// With a `search`: how many points it draws around the one that is costed here.
-    pub drawn: Option<u64>,
+    /// How many of the points are in each round that is known: the points of a round do not depend on each other's results.
+    pub rounds: Vec<usize>,
+    /// How many points each further round will have, whose points depend on results.
+    pub planned: Vec<usize>,
+    /// With a `search`, points at the corners of its space, for what further rounds cost at most.
+    pub dearest: Vec<Costed>,
     /// What the best point has the least of.
     pub best: RowExpr,
     /// How points are stopped early.
@@ -50,49 +52,34 @@ pub struct Sweep {
 impl Sweep {
     /// How many points are run.
     pub fn count(&self) -> usize {
-        self.drawn.map_or(self.points.len(), |d| d as usize)
+        self.points.len() + self.planned.iter().sum::<usize>()
     }
-}
-
-/// A place in the walk through the clauses.
-struct Walk<'a> {
-    clauses: Vec<&'a ast::Item>,
-    run: &'a ast::Expr,
-    /// With a `search`, a `for` may name a distribution; the cost is that of its middle.
-    search: bool,
-    found: Sweep,
-    wrong: bool,
 }
 
 /// Finds and costs all points of a sweep. `None`: a problem was reported.
 pub(super) fn sweep(eval: &mut Eval<'_>, n: &NodeValue) -> Option<Sweep> {
-    let run = field(n, "run")?;
-    let best = stop::best(eval, n)?;
-    let clauses = n
-        .items
-        .iter()
-        .filter(|i| {
-            matches!(i.kind, ItemKind::For { .. } | ItemKind::Where(_) | ItemKind::Let { .. })
-        })
-        .collect();
-    let mut walk = Walk {
-        clauses,
-        run,
-        search: field(n, "search").is_some(),
-        found: Sweep {
-            points: Vec::new(),
-            after: None,
-            drawn: None,
-            best: best.0.clone(),
-            halving: stop::stop(eval, n)?,
-        },
-        wrong: false,
+    let search = search::settings(eval, n)?;
+    let best = match &search {
+        Some(Search { minimize: Some(m), .. }) => (m.clone(), n.span),
+        Some(_) | None => stop::best(eval, n)?,
     };
-    step(eval, &mut walk, 0, &n.scope, &mut Vec::new());
-    if walk.wrong {
-        return None;
-    }
-    let mut found = walk.found;
+    let halving = stop::stop(eval, n)?;
+    let mut found = match &search {
+        None => {
+            let all = walk::walk(eval, n, None)?;
+            let rounds = vec![all.points.len()];
+            Sweep {
+                points: all.points,
+                after: all.after,
+                rounds,
+                planned: Vec::new(),
+                dearest: Vec::new(),
+                best: best.0.clone(),
+                halving,
+            }
+        }
+        Some(search) => search::drawn(eval, n, search, best.0.clone(), halving)?,
+    };
     if found.points.is_empty() {
         let wheres = n.items.iter().find(|i| matches!(i.kind, ItemKind::Where(_)));
         let span = wheres.map_or(n.span, |i| i.span);
@@ -107,7 +94,7 @@ pub(super) fn sweep(eval: &mut Eval<'_>, n: &NodeValue) -> Option<Sweep> {
         }
         None => false,
     };
-    if cheapest {
+    if cheapest && search.is_none() {
         // Points with the same budget stay in their order, although whole steps make their costs differ a little.
         let cost = |p: &Point| {
             let Some(c) = &p.cost else { return f64::INFINITY };
@@ -122,16 +109,8 @@ pub(super) fn sweep(eval: &mut Eval<'_>, n: &NodeValue) -> Option<Sweep> {
         };
         found.points.sort_by(|a, b| cost(a).total_cmp(&cost(b)));
     }
-    let width = (found.points.len().saturating_sub(1)).to_string().len().max(2);
-    for (i, p) in found.points.iter_mut().enumerate() {
-        let name = format!("{}/{i:0width$}", n.name);
-        p.node = Rc::new(NodeValue { name: name.as_str().into(), ..clone_node(&p.node) });
-    }
-    if let Some(e) = setting(eval, n, "search")
-        && let Value::Record(r) = own(eval, n, "search", &e)?
-        && let Some(Value::Number(q)) = r.get("points")
-    {
-        found.drawn = Some(q.value.max(1.0) as u64);
+    if search.is_none() {
+        name_points(n, &mut found.points, 0, found.rounds.iter().sum());
     }
     if let Some(halving) = &found.halving {
         let span = field(n, "stop").map_or(n.span, |e| e.span);
@@ -176,7 +155,7 @@ pub(super) fn setting(eval: &Eval<'_>, n: &NodeValue, name: &str) -> Option<ast:
     set.map(|(_, e)| e.clone()).or_else(|| field(n, name).cloned())
 }
 
-fn field<'a>(n: &'a NodeValue, name: &str) -> Option<&'a ast::Expr> {
+pub(super) fn field<'a>(n: &'a NodeValue, name: &str) -> Option<&'a ast::Expr> {
     n.items.iter().find_map(|i| match &i.kind {
         ItemKind::Field { path, value } if path[0].name == name => Some(value),
         _ => None,
@@ -193,176 +172,59 @@ pub(super) fn own(eval: &mut Eval<'_>, n: &NodeValue, name: &str, e: &ast::Expr)
     Some(v)
 }
 
-fn step(
-    eval: &mut Eval<'_>,
-    walk: &mut Walk<'_>,
-    depth: usize,
-    scope: &Scope,
-    at: &mut Vec<(String, Value)>,
-) {
-    if walk.wrong {
-        return;
-    }
-    let Some(clause) = walk.clauses.get(depth).copied() else {
-        point(eval, walk, scope, at);
-        return;
-    };
-    match &clause.kind {
-        ItemKind::For { pattern, iter } => {
-            let before = eval.problems.iter().count();
-            let values = match middle(eval, scope, iter) {
-                Some(v) if walk.search => vec![v],
-                Some(_) => {
-                    let p = Problem::new("E0504", iter.span, "a distribution needs a `search`");
-                    eval.problem(
-                        p.help("`search = tpe(minimize = .valid_loss, points = 40)` draws points from it")
-                            .help("without a search write the values: `[1e-3, 3e-3]` or `log_range(1e-3, 1e-2, 5)`"),
-                    );
-                    Vec::new()
-                }
-                None => {
-                    let list = eval.expr(scope, iter);
-                    if let Some(node) = later_of(&list) {
-                        let p = Problem::new(
-                            "E0505",
-                            iter.span,
-                            format!("the points of a sweep cannot wait for `{node}`"),
-                        );
-                        eval.problem(
-                            p.help("how many points there are must be known before anything runs"),
-                        );
-                    }
-                    eval.items_of(list, iter.span)
-                }
-            };
-            if eval.problems.iter().count() > before {
-                walk.wrong = true;
-                return;
-            }
-            for value in values {
-                let inner = scope.inner();
-                let kept = at.len();
-                if let ast::Pattern::Name(id) = pattern {
-                    at.push((id.name.clone(), value.clone()));
-                }
-                eval.bind_pattern(&inner, pattern, value);
-                if let ast::Pattern::Tuple(ids, _) = pattern {
-                    at.extend(
-                        ids.iter().filter_map(|i| Some((i.name.clone(), inner.get(&i.name)?))),
-                    );
-                }
-                step(eval, walk, depth + 1, &inner, at);
-                at.truncate(kept);
-            }
-        }
-        ItemKind::Let { pattern, value, .. } => {
-            let inner = scope.inner();
-            let v = eval.expr(&inner, value);
-            walk.wrong |= matches!(v, Value::Error);
-            eval.bind_pattern(&inner, pattern, v);
-            step(eval, walk, depth + 1, &inner, at);
-        }
-        ItemKind::Where(condition) => match eval.expr(scope, condition) {
-            Value::Bool(true) => step(eval, walk, depth + 1, scope, at),
-            Value::Bool(false) => {}
-            Value::Later(l) => {
-                walk.found.after.get_or_insert_with(|| l.node.to_string());
-                step(eval, walk, depth + 1, scope, at);
-            }
-            Value::Error => walk.wrong = true,
-            other => {
-                let text = format!("`where` needs true or false, this is {}", describe(&other));
-                eval.problem(Problem::new("E0303", condition.span, text));
-                walk.wrong = true;
-            }
-        },
-        _ => step(eval, walk, depth + 1, scope, at),
-    }
-}
-
-fn point(eval: &mut Eval<'_>, walk: &mut Walk<'_>, scope: &Scope, at: &[(String, Value)]) {
-    if walk.found.points.len() >= MOST_POINTS {
-        let text = format!("this sweep has more than {MOST_POINTS} points");
-        eval.problem(
-            Problem::new("E0503", walk.run.span, text).help("add a `where`, or shorten a list"),
-        );
-        walk.wrong = true;
-        return;
-    }
-    let before = eval.problems.clone();
-    let node = match eval.expr(scope, walk.run) {
-        Value::Node(n) => n,
-        Value::Later(l) => {
-            let text = format!("the points of a sweep cannot wait for `{}`", l.node);
-            eval.problem(Problem::new("E0505", walk.run.span, text));
-            walk.wrong = true;
-            return;
-        }
-        v => {
-            if !matches!(v, Value::Error) {
-                let text = format!("`run` must be a node, this is {}", describe(&v));
-                let p = Problem::new("E0301", walk.run.span, text);
-                eval.problem(p.help("for example `run = baseline with { budget = C }`"));
-            }
-            walk.wrong = true;
-            return;
-        }
-    };
-    let waiting = node.fields.fields.iter().filter(|(name, (v, _))| !start::is_init(name, v));
-    let waits = waiting.map(|(_, (v, _))| v).find_map(later_of);
-    let mut cost = None;
-    if let Some(node) = waits {
-        walk.found.after.get_or_insert(node);
-    } else if let Some(kind) = schema::kind(&node.kind) {
-        walk.wrong |= !fields::check(eval, kind, &node);
-        if !walk.wrong && node.kind == "train" {
-            cost = train::costed(eval, &node).map(|(c, _)| c);
-            walk.wrong |= cost.is_none();
-        }
-    }
-    if walk.wrong {
-        // The first point that fails speaks for all; which one it is belongs to the message.
-        let place: Vec<String> = at.iter().map(|(n, v)| format!("{n} = {}", describe(v))).collect();
-        let mut after = std::mem::replace(&mut eval.problems, before.clone());
-        after.retain_new(&before);
-        for p in after.iter() {
-            eval.problems.push(p.clone().help(format!("at the point {}", place.join(", "))));
-        }
-    }
-    walk.found.points.push(Point { at: at.to_vec(), node, cost });
-}
-
-/// The middle of a distribution: `log_uniform(a, b)`, `uniform(a, b)`.
-fn middle(eval: &mut Eval<'_>, scope: &Scope, e: &ast::Expr) -> Option<Value> {
-    let ExprKind::Call { callee, args } = &*e.kind else { return None };
-    let ExprKind::Name(name) = &*callee.kind else { return None };
-    let [a, b] = args.as_slice() else { return None };
-    if !matches!(name.as_str(), "uniform" | "log_uniform") {
-        return None;
-    }
-    let (a, b) = (eval.expr(scope, &a.value), eval.expr(scope, &b.value));
-    let (Value::Number(a), Value::Number(b)) = (a, b) else { return Some(Value::Error) };
-    let value =
-        if name == "uniform" { (a.value + b.value) / 2.0 } else { (a.value * b.value).sqrt() };
-    Some(Value::Number(Quantity { value, ..b }))
-}
-
 fn flops_of(c: &Costed) -> Option<f64> {
     Some(c.spec.steps? as f64 * c.spec.step_flops)
 }
 
+/// The most that a sweep costs; `None`: some of it is not known. Rounds whose points are not known yet are taken to be at the dearest corner
+/// of the space.
 fn total_of(s: &Sweep, cost: &dyn Fn(&Costed) -> Option<f64>) -> Option<f64> {
-    if let Some(halving) = &s.halving {
-        let points = s.points.iter().map(|p| {
-            let costed = p.cost.as_ref()?;
-            Some((&costed.spec, cost(costed)?))
-        });
-        let points: Vec<(&TrainSpec, f64)> = points.collect::<Option<_>>()?;
-        return Some(halving.stretches(&points).iter().map(|s| s.cost).sum());
+    if !s.planned.is_empty() && s.dearest.is_empty() {
+        return None;
     }
-    let total: Option<f64> = s.points.iter().map(|p| p.cost.as_ref().and_then(cost)).sum();
-    // A search draws its points around those that are costed.
-    total.map(|t| t * s.count() as f64 / s.points.len().max(1) as f64)
+    let mut total = 0.0;
+    let mut rest = s.points.as_slice();
+    for size in &s.rounds {
+        let (round, after) = rest.split_at((*size).min(rest.len()));
+        rest = after;
+        let points = round.iter().map(|p| {
+            let c = p.cost.as_ref()?;
+            Some((&c.spec, cost(c)?))
+        });
+        total += bracket(s, &points.collect::<Option<Vec<_>>>()?).iter().sum::<f64>();
+    }
+    for size in &s.planned {
+        let mut worst: Vec<f64> = Vec::new();
+        for corner in &s.dearest {
+            let stretches = bracket(s, &vec![(&corner.spec, cost(corner)?); *size]);
+            worst.resize(stretches.len(), 0.0);
+            worst.iter_mut().zip(stretches).for_each(|(w, s)| *w = w.max(s));
+        }
+        total += worst.iter().sum::<f64>();
+    }
+    Some(total)
+}
+
+/// What a round costs at most, stretch by stretch.
+fn bracket(s: &Sweep, points: &[(&TrainSpec, f64)]) -> Vec<f64> {
+    match &s.halving {
+        Some(halving) => halving.stretches(points).iter().map(|s| s.cost).collect(),
+        None => vec![points.iter().map(|(_, cost)| cost).sum()],
+    }
+}
+
+/// Gives points from the `first` on their names, `iso/07`, of a sweep that has `of` of them.
+pub(super) fn name_points(n: &NodeValue, points: &mut [Point], first: usize, of: usize) {
+    for (i, p) in points.iter_mut().enumerate() {
+        let name = point_name(n, first + i, of);
+        p.node = Rc::new(NodeValue { name: name.as_str().into(), ..clone_node(&p.node) });
+    }
+}
+
+/// `iso/07`.
+pub(super) fn point_name(n: &NodeValue, i: usize, of: usize) -> String {
+    let width = of.saturating_sub(1).to_string().len().max(2);
+    format!("{}/{i:0width$}", n.name)
 }
 
 /// E0501 if all points together cost more than `total`, with what to leave out.
@@ -395,15 +257,17 @@ fn within_total(eval: &mut Eval<'_>, n: &NodeValue, s: &Sweep) -> Option<()> {
         units::show(&Quantity { unit: unit.clone(), ..Quantity::plain(value) })
     };
     let text = format!(
-        "{} point{} cost {} but `{}.total` allows {}",
+        "{} point{} cost {}{} but `{}.total` allows {}",
         s.count(),
         if s.count() == 1 { "" } else { "s" },
+        if s.halving.is_some() || !s.planned.is_empty() { "up to " } else { "" },
         show(total, &allowed.unit),
         n.name,
         show(allowed.value, &allowed.unit)
     );
     let mut p = Problem::new("E0501", e.span, text);
     if s.halving.is_none()
+        && s.dearest.is_empty()
         && let Some((name, value, left)) = best_cut(s, &cost, allowed.value)
     {
         p = p.help(format!(
