@@ -1,7 +1,7 @@
 //! The line from a traced graph to a plan, drawn once. Every result is verified.
 
 use crate::bug::Bug;
-use crate::graph::{Graph, layout, rewrite, verify};
+use crate::graph::{Graph, blocks, layout, rewrite, verify};
 use crate::lower::lower;
 use crate::plan::{self, Target};
 use crate::programs::Compiled;
@@ -10,6 +10,8 @@ use crate::programs::Compiled;
 pub fn compile(graph: Graph, target: &Target) -> Result<Compiled, Bug> {
     verify::verify(&graph)?;
     let graph = rewrite::simplify(graph);
+    verify::verify(&graph)?;
+    let graph = blocks::in_blocks(graph, blocks::LIMIT);
     verify::verify(&graph)?;
     let graph = layout::arrange(&graph);
     verify::verify(&graph)?;

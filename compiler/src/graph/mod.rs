@@ -24,6 +24,7 @@
 
 #![allow(missing_docs, reason = "the sentence of a variant names its fields")]
 
+pub mod blocks;
 pub mod build;
 pub mod causal;
 pub mod cost;
@@ -267,6 +268,8 @@ pub enum ScanKind {
     Layers,
     /// Micro-batches of one step.
     Micro,
+    /// Parts of a value that would be too large to be stored, see [`blocks`].
+    Blocks,
     /// `scan[..]` of the program.
     Program,
 }

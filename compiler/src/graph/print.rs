@@ -195,6 +195,7 @@ fn scan_name(scan: &Scan) -> String {
     let kind = match scan.kind {
         ScanKind::Layers => "layers",
         ScanKind::Micro => "micro",
+        ScanKind::Blocks => "blocks",
         ScanKind::Program => "scan",
     };
     format!(

@@ -153,7 +153,7 @@ impl Level<'_, '_, '_> {
     fn settle_carries(&mut self, id: NodeId, scan: &Scan) {
         let graph = self.graph;
         let class = match scan.kind {
-            ScanKind::Micro => Class::Gradients,
+            ScanKind::Micro | ScanKind::Blocks => Class::Gradients,
             ScanKind::Layers | ScanKind::Program => Class::Activations,
         };
         for c in 0..scan.carries {

@@ -45,7 +45,8 @@ impl Order {
                         ScanKind::Layers | ScanKind::Micro => {
                             self.stacked.insert(scan.axis.name.clone());
                         }
-                        ScanKind::Program => {}
+                        // A block's axis is that of data outside of its loop.
+                        ScanKind::Blocks | ScanKind::Program => {}
                     }
                     self.follow(&scan.body);
                 }

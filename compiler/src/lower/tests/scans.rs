@@ -132,3 +132,15 @@ fn stacked_caches_are_updated_in_place() {
     let plan = same(&b.graph);
     assert!(plan.arena_bytes <= 256, "{}", crate::plan::print::print(&plan));
 }
+
+#[test]
+fn a_loss_in_blocks_adds_to_the_gradient_in_place() {
+    let (graph, _) = crate::graph::blocks::tests::head(DType::F32);
+    let plan = same(&crate::graph::blocks::in_blocks(graph, 1));
+    let text = crate::plan::print::print(&plan);
+    let adds = plan
+        .kernels
+        .iter()
+        .filter(|k| k.operands().iter().any(|o| o.access == crate::kernel::Access::Accumulate));
+    assert!(adds.count() >= 1, "{text}");
+}
