@@ -27,7 +27,7 @@ pub(crate) fn data(
     for name in order(&checked.nodes, &nodes.nodes)? {
         match &checked.nodes[&name].spec {
             Spec::Data(spec) => {
-                let documents = room.documents(spec)?;
+                let documents = room.documents(spec).map_err(|e| e.placed(&checked, &name))?;
                 let on = [name.as_str()];
                 let (count, size) = (documents.len() as f64, documents.bytes() as f64);
                 known.facts.set(&name, "documents", count, &on, &checked.nodes);
@@ -51,7 +51,8 @@ pub(crate) fn data(
                 }
             }
             Spec::Tokenizer(_) => {
-                let tokenizer = room.tokenizer(&name, &checked.nodes)?;
+                let made = room.tokenizer(&name, &checked.nodes);
+                let tokenizer = made.map_err(|e| e.placed(&checked, &name))?;
                 let vocab = tokenizer.vocab_size();
                 known.facts.set(&name, "vocab", vocab as f64, &[&name], &checked.nodes);
                 if style.json {
@@ -62,7 +63,8 @@ pub(crate) fn data(
                 }
             }
             Spec::Train(spec) => {
-                let encoded = room.encoded(&spec.data, None, &checked.nodes)?;
+                let made = room.encoded(&spec.data, None, &checked.nodes);
+                let encoded = made.map_err(|e| e.placed(&checked, &name))?;
                 let (tokens, text) = (encoded.shard.len(), encoded.shard.text_bytes());
                 if let Some((owner, part)) = name_of(&spec.data, &checked.nodes) {
                     let on = [owner.as_str(), encoded.tokenizer_name.as_str()];

@@ -52,7 +52,7 @@ impl Style {
 
     /// An error of a run.
     pub(crate) fn error(self, error: &LabError) -> String {
-        if let LabError::Program(program) = error {
+        if let LabError::Program(program) | LabError::Placed { program, .. } = error {
             return self.problems(&program.0, &program.1);
         }
         let (code, message, help) = (error.code(), error.to_string(), error.help());

@@ -88,6 +88,15 @@ fn statuses() {
     let value: serde_json::Value = serde_json::from_str(problem).expect("JSON");
     assert_eq!(value["labels"][0]["file"], "a.cs336");
 
+    // What is wrong with data is shown where the program names them.
+    let text = PROGRAM.replace("stories(count = 80, seed = 7)", "files(\"nothing/*.txt\")");
+    let nothing = Place::new(&text);
+    for command in ["run", "data"] {
+        let (code, _, err) = nothing.run(&[command, "a.cs336"]);
+        assert_eq!(code, Some(4), "{err}");
+        assert!(err.contains("E0602") && err.contains("a.cs336:"), "{err}");
+    }
+
     let asks = Place::new(&PROGRAM.replace("seed      = 3", "seed      = 3, start = ask"));
     let (code, _, err) = asks.run(&["run", "a.cs336"]);
     assert_eq!(code, Some(3), "{err}");

@@ -7,8 +7,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use cs336_compiler::problem::{Problems, did_you_mean};
-use cs336_compiler::source::Sources;
+use cs336_compiler::front::Checked;
+use cs336_compiler::problem::{Problem, Problems, did_you_mean};
+use cs336_compiler::source::{Sources, Span};
 use cs336_data::DataError;
 use cs336_device::DeviceError;
 use cs336_table::TableError;
@@ -142,6 +143,14 @@ pub enum LabError {
         /// Names that there are, or the folders that it may mean.
         known: Vec<String>,
     },
+    /// An error of a node, with the place where the program says what went wrong.
+    #[error("{error}")]
+    Placed {
+        /// The error.
+        error: Box<LabError>,
+        /// The error as a problem of the program.
+        program: Box<(Problems, Sources)>,
+    },
     /// Metrics tables.
     #[error(transparent)]
     Table(#[from] TableError),
@@ -177,6 +186,7 @@ impl LabError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Data(error) => error.code(),
+            Self::Placed { error, .. } => error.code(),
             Self::Program(_) => "E0100",
             Self::NotBuilt { .. } => "E0840",
             Self::Locked { .. } => "E0850",
@@ -206,6 +216,7 @@ impl LabError {
     pub fn help(&self) -> String {
         match self {
             Self::Data(error) => error.help(),
+            Self::Placed { error, .. } => error.help(),
             Self::Fit { why, .. } => why.help(),
             Self::Program(_) => "mend the program first".to_owned(),
             Self::NotBuilt { .. } => {
@@ -275,6 +286,7 @@ impl LabError {
     /// Which status the command ends with.
     pub fn exit(&self) -> Exit {
         match self {
+            Self::Placed { error, .. } => error.exit(),
             Self::Program(_) => Exit::Program,
             Self::Ask { .. } | Self::Locked { .. } => Exit::Refused,
             Self::NoNode { .. } | Self::NoRun { .. } | Self::Table(TableError::Query { .. }) => {
@@ -294,6 +306,40 @@ impl LabError {
             | Self::Thread { .. }
             | Self::Table(_) => Exit::Failed,
         }
+    }
+
+    /// The same error with its place: the line that begins the node `name`.
+    pub fn placed(self, checked: &Checked<'_>, name: &str) -> Self {
+        let named = match &self {
+            Self::Fit { node, .. } | Self::Waits { node, .. } | Self::Ask { node, .. } => {
+                node.as_str()
+            }
+            Self::Data(_) | Self::Table(_) | Self::NotBuilt { .. } | Self::Diverged { .. } => name,
+            // These have a place, or are about files of ours and the machine.
+            Self::Placed { .. }
+            | Self::Program(_)
+            | Self::Locked { .. }
+            | Self::Checkpoint { .. }
+            | Self::Mismatch { .. }
+            | Self::NoNode { .. }
+            | Self::RunFile { .. }
+            | Self::Tensor(_)
+            | Self::Device(_)
+            | Self::Crashed { .. }
+            | Self::Thread { .. }
+            | Self::NoRun { .. } => return self,
+        };
+        let Some(node) = checked.nodes.get(named) else { return self };
+        let sources = checked.sources();
+        let text = &sources.file(node.span.file).text;
+        let whole = text.get(node.span.start as usize..node.span.end as usize).unwrap_or("");
+        let line = whole.lines().next().unwrap_or("").trim_end().len();
+        let start = node.span.start as usize;
+        let span = Span::new(node.span.file, start, start + line);
+        let mut problems = Problems::default();
+        problems.push(Problem::new(self.code(), span, self.to_string()).help(self.help()));
+        let program = Box::new((problems, sources.clone()));
+        Self::Placed { error: Box::new(self), program }
     }
 
     /// Writing `path` failed.

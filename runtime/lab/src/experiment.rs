@@ -128,6 +128,26 @@ pub fn run(
     stop: &AtomicBool,
     watcher: &mut dyn Watcher,
 ) -> Result<Report, LabError> {
+    let mut at = String::new();
+    let around = &mut Around { host, stop, watcher };
+    let ended = run_all(program, targets, settings, device, around, &mut at);
+    let checked = program.checked();
+    let mut report = ended.map_err(|error| error.placed(&checked, &at))?;
+    report.refused = report.refused.into_iter().map(|error| error.placed(&checked, "")).collect();
+    Ok(report)
+}
+
+/// The same. `at` is the node that is being run.
+fn run_all(
+    program: Program<'_>,
+    targets: &[String],
+    settings: &Settings,
+    device: &Cpu,
+    around: &mut Around<'_>,
+    at: &mut String,
+) -> Result<Report, LabError> {
+    let Around { host, stop, watcher } = around;
+    let (host, stop, watcher) = (*host, *stop, &mut **watcher);
     let mut checked = program.sound()?;
     let room = Room::new(&settings.cache);
     let known = Known::read(&settings.root)?;
@@ -141,6 +161,7 @@ pub fn run(
             break;
         }
         done.insert(name.clone());
+        at.clone_from(&name);
         let mut node = checked.nodes[&name].clone();
         if let Some(missing) = needs(&node).find(|need| without.contains(need)) {
             let built = !matches!(checked.nodes[missing].spec, Spec::NotBuilt { .. });
