@@ -85,11 +85,15 @@ const MAX_DEPTH: usize = 200;
 pub(super) const MAX_STEPS: u64 = 20_000_000;
 /// What an item of a list weighs: it stays in memory.
 const ITEM_STEPS: u64 = 10;
+/// What a problem weighs: it looks for what may have been meant, and a list may have the same one many times.
+const PROBLEM_STEPS: u64 = 200;
 
 impl Eval<'_> {
     /// Reports a problem. If its place is in the standard library, the deepest call in the user's files becomes the main place and the
     /// library line a second label.
     pub fn problem(&mut self, mut problem: Problem) -> Value {
+        // Not beyond the bound: whoever takes the next step says that it is reached.
+        self.steps = self.steps.saturating_add(PROBLEM_STEPS).min(MAX_STEPS.max(self.steps));
         if let Some(span) = problem.span()
             && self.sources.file(span.file).is_std
             && let Some(user) = self.calls.iter().rev().find(|s| !self.sources.file(s.file).is_std)
