@@ -42,6 +42,7 @@ impl Node {
             | Spec::Fit(_)
             | Spec::Report(_)
             | Spec::Train(_)
+            | Spec::Outside(_)
             | Spec::After { .. }
             | Spec::NotBuilt { .. } => &[],
         };
@@ -69,6 +70,8 @@ pub enum Spec {
     Sweep(Box<SweepSpec>),
     /// A report; a plot or table on its own is one of one part.
     Report(Box<ReportSpec>),
+    /// A point that others run: what is asked of them.
+    Outside(Box<OutsideSpec>),
     /// Waits for a result: which node's. `asks`: it then needs a yes.
     After { node: String, asks: bool },
     /// Checked, but its runtime is not built yet: which part brings it.
@@ -302,6 +305,66 @@ pub struct SweepSpec {
     pub rounds: Vec<usize>,
     /// How many more points a search draws once the results of those here are known: facts of the points, `measure`, `rung`, `failed`.
     pub planned: usize,
+    /// Who runs the points, if not this machine.
+    pub outside: Option<Outside>,
+}
+
+/// Others that run the points of a sweep.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Outside {
+    /// Who.
+    pub runner: Runner,
+    /// Figures of a run by name, from what was asked and what was answered.
+    pub gives: Vec<(String, RowExpr)>,
+    /// What all answers together may cost, in the unit of their costs.
+    pub total: Option<f64>,
+}
+
+/// Who answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Runner {
+    /// A table of results, named relative to the program's file `base`; `format` is `csv`, `jsonl` or `parquet`.
+    Recorded { format: String, pattern: String, base: String },
+    /// A training API at `url`; `key` names the environment variable with its key.
+    Http { url: String, api: Api, key: String },
+}
+
+/// The shape of a training API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Api {
+    /// `GET /loss`, `/total_flops_used`, `/previous_runs`.
+    Loss,
+    /// `POST /submit`, `GET /budget`, `/experiments`, `/experiment/ID`.
+    Submit,
+}
+
+/// What is asked of others at a point.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OutsideSpec {
+    /// By name, numbers in base units.
+    pub settings: Vec<(String, Setting)>,
+    /// What the answer costs.
+    pub cost: f64,
+    /// In what: `FLOPs`, `s`; empty: it costs nothing.
+    pub unit: String,
+}
+
+/// A value that can be sent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Setting {
+    /// In base units.
+    Number(f64),
+    /// A text.
+    Text(String),
+    /// A truth.
+    Bool(bool),
+    /// Several.
+    List(Vec<Setting>),
+    /// By name.
+    Record(Vec<(String, Setting)>),
 }
 
 /// A point of a sweep.

@@ -176,6 +176,8 @@ const CONSTRUCTORS: &[&str] = &[
     "ramp",
     "tpe",
     "halving",
+    "recorded",
+    "http",
     "interleaved",
     "log_uniform",
     "speculate",

@@ -89,6 +89,7 @@ pub(crate) fn data(
             | Spec::Rows(_)
             | Spec::Fit(_)
             | Spec::Sweep(_)
+            | Spec::Outside(_)
             | Spec::Report(_)
             | Spec::After { .. }
             | Spec::NotBuilt { .. } => {}

@@ -76,6 +76,7 @@ pub(crate) fn plan(
             | Spec::Fit(_)
             | Spec::Train(_)
             | Spec::Sweep(_)
+            | Spec::Outside(_)
             | Spec::Report(_)
             | Spec::After { .. }
             | Spec::NotBuilt { .. } => None,
@@ -139,6 +140,7 @@ pub(crate) fn graph(
             | Spec::Model
             | Spec::Fit(_)
             | Spec::Sweep(_)
+            | Spec::Outside(_)
             | Spec::Report(_)
             | Spec::After { .. }
             | Spec::NotBuilt { .. },
@@ -243,6 +245,16 @@ fn print_sweep(
                     left += whole;
                 }
                 Some(_) | None => left += whole,
+            }
+        }
+        if let Some(Spec::Outside(asked)) = spec
+            && asked.cost > 0.0
+        {
+            row.push(format!("{:.2e} {}", asked.cost, asked.unit));
+            if asked.unit == "FLOPs"
+                && !matches!(stands.get(&point.node), Some(Standing::Done { .. }))
+            {
+                left += asked.cost;
             }
         }
         row.push(stands.get(&point.node).map(words).unwrap_or_default());

@@ -92,6 +92,7 @@ impl Room {
                 | Spec::Train(_)
                 | Spec::Fit(_)
                 | Spec::Sweep(_)
+                | Spec::Outside(_)
                 | Spec::Report(_)
                 | Spec::After { .. },
             )

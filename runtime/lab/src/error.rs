@@ -28,6 +28,10 @@ pub const CODES: &[(&str, &str)] = &[
     ("E0859", "the result of another node is not known"),
     ("E0860", "a run broke off"),
     ("E0861", "no such run, or several"),
+    ("E0880", "no recorded result"),
+    ("E0881", "a run of others cannot be paid"),
+    ("E0882", "others gave no answer"),
+    ("E0883", "a training API cannot be reached"),
 ];
 
 /// A problem while running.
@@ -151,6 +155,46 @@ pub enum LabError {
         /// The error as a problem of the program.
         program: Box<(Problems, Sources)>,
     },
+    /// E0880: a table of results has no row, or several, for a point.
+    #[error("`{node}`: {why}")]
+    Unrecorded {
+        /// The point.
+        node: String,
+        /// What is missing, with the settings of the point.
+        why: String,
+    },
+    /// E0881: asking would go past a budget, ours or theirs.
+    #[error("`{node}` is not asked for: {why}")]
+    Unpaid {
+        /// The point.
+        node: String,
+        /// What it costs and what there is.
+        why: String,
+    },
+    /// E0882: the others refuse the settings of a point, its run failed there, or the answer lacks a figure.
+    #[error("`{node}`: {why}")]
+    Answer {
+        /// The point.
+        node: String,
+        /// What they say.
+        why: String,
+    },
+    /// E0883: no connection, no sense in what comes, or no entry.
+    #[error("`{url}` gives nothing: {why}")]
+    Unreached {
+        /// Where, without the key.
+        url: String,
+        /// What happened.
+        why: String,
+    },
+    /// E0883: the environment has no key.
+    #[error("the environment variable `{name}` with the key of `{url}` is not set")]
+    NoKey {
+        /// The variable.
+        name: String,
+        /// Whose key.
+        url: String,
+    },
     /// Metrics tables.
     #[error(transparent)]
     Table(#[from] TableError),
@@ -201,6 +245,10 @@ impl LabError {
             Self::Waits { .. } => "E0859",
             Self::NoRun { .. } => "E0861",
             Self::Fit { why, .. } => why.code(),
+            Self::Unrecorded { .. } => "E0880",
+            Self::Unpaid { .. } => "E0881",
+            Self::Answer { .. } => "E0882",
+            Self::Unreached { .. } | Self::NoKey { .. } => "E0883",
             Self::Crashed { .. } | Self::Thread { .. } => "E0860",
             Self::Table(error) => match error {
                 TableError::Read { .. } => "E0610",
@@ -267,6 +315,21 @@ impl LabError {
             Self::Crashed { .. } => {
                 "please report it with the program and what was printed".to_owned()
             }
+            Self::Unrecorded { .. } => {
+                "leave the point out with a `where`, or add the row to the table".to_owned()
+            }
+            Self::Unpaid { .. } => {
+                "what was answered stays; raise `total`, or leave points out".to_owned()
+            }
+            Self::Answer { .. } => {
+                "mend the settings, or `run --retry failed` asks again".to_owned()
+            }
+            Self::Unreached { .. } => {
+                "what was answered stays; `run` again goes on from there".to_owned()
+            }
+            Self::NoKey { name, .. } => {
+                format!("`export {name}=..`; the key is never written anywhere")
+            }
             Self::Thread { .. } => "fewer runs at a time need fewer threads: `--jobs 1`".to_owned(),
             Self::Table(error) => match error {
                 TableError::Write { .. } => "make room on the disk and run again".to_owned(),
@@ -288,7 +351,9 @@ impl LabError {
         match self {
             Self::Placed { error, .. } => error.exit(),
             Self::Program(_) => Exit::Program,
-            Self::Ask { .. } | Self::Locked { .. } => Exit::Refused,
+            Self::Ask { .. } | Self::Locked { .. } | Self::Unpaid { .. } | Self::NoKey { .. } => {
+                Exit::Refused
+            }
             Self::NoNode { .. } | Self::NoRun { .. } | Self::Table(TableError::Query { .. }) => {
                 Exit::Usage
             }
@@ -304,6 +369,9 @@ impl LabError {
             | Self::Fit { .. }
             | Self::Crashed { .. }
             | Self::Thread { .. }
+            | Self::Unrecorded { .. }
+            | Self::Answer { .. }
+            | Self::Unreached { .. }
             | Self::Table(_) => Exit::Failed,
         }
     }
@@ -311,9 +379,13 @@ impl LabError {
     /// The same error with its place: the line that begins the node `name`.
     pub fn placed(self, checked: &Checked<'_>, name: &str) -> Self {
         let named = match &self {
-            Self::Fit { node, .. } | Self::Waits { node, .. } | Self::Ask { node, .. } => {
-                node.as_str()
-            }
+            Self::Fit { node, .. }
+            | Self::Waits { node, .. }
+            | Self::Ask { node, .. }
+            | Self::Unrecorded { node, .. }
+            | Self::Unpaid { node, .. }
+            | Self::Answer { node, .. } => node.as_str(),
+            Self::Unreached { .. } | Self::NoKey { .. } => name,
             Self::Data(_) | Self::Table(_) | Self::NotBuilt { .. } | Self::Diverged { .. } => name,
             // These have a place, or are about files of ours and the machine.
             Self::Placed { .. }

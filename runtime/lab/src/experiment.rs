@@ -192,6 +192,12 @@ fn run_all(
         match &node.spec {
             Spec::Model | Spec::Rows(_) => {}
             Spec::After { .. } => {}
+            Spec::Outside(_) => {
+                // Others are asked for a whole sweep, whose budget it is.
+                let on = name.rsplit_once('/').map_or("", |(sweep, _)| sweep).to_owned();
+                summary.refused.push(LabError::Waits { node: name.clone(), on });
+                without.push(name.clone());
+            }
             Spec::Fit(spec) => {
                 watcher.note(&Note::Preparing { what: format!("fit `{name}`") });
                 let ledger = Ledger::open(&settings.root)?;
@@ -404,6 +410,7 @@ fn needs(node: &Node) -> impl Iterator<Item = &String> {
         | Spec::Fit(_)
         | Spec::Train(_)
         | Spec::Sweep(_)
+        | Spec::Outside(_)
         | Spec::Report(_)
         | Spec::NotBuilt { .. } => None,
     };

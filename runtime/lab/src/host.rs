@@ -18,6 +18,11 @@ pub trait Host: Sync {
     /// An environment variable.
     fn env(&self, name: &str) -> Option<String>;
 
+    /// Lets time pass.
+    fn sleep(&self, seconds: f64) {
+        std::thread::sleep(std::time::Duration::from_secs_f64(seconds.max(0.0)));
+    }
+
     /// Bytes of memory that programs could take now; `None` if that cannot be found out.
     fn free_memory(&self) -> Option<u64> {
         None
@@ -71,6 +76,10 @@ impl Host for FakeHost {
     fn seconds(&self) -> f64 {
         self.now.set(self.now.get() + self.tick.get());
         self.now.get()
+    }
+
+    fn sleep(&self, seconds: f64) {
+        self.now.set(self.now.get() + seconds);
     }
 
     fn unix_time(&self) -> u64 {

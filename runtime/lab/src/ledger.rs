@@ -18,7 +18,8 @@ pub fn runs_of(ledger: &Ledger, nodes: &Nodes, node: &str) -> Result<Frame, Tabl
     let meanings: BTreeSet<String> = nodes
         .iter()
         .filter(|(name, n)| {
-            (*name == node || name.starts_with(&point)) && matches!(n.spec, Spec::Train(_))
+            (*name == node || name.starts_with(&point))
+                && matches!(n.spec, Spec::Train(_) | Spec::Outside(_))
         })
         .map(|(_, n)| ledger::meaning_hash(&n.meaning))
         .collect();

@@ -21,6 +21,7 @@ pub mod job;
 pub mod key;
 pub mod ledger;
 pub mod machine;
+mod outside;
 pub mod progress;
 pub mod report;
 mod rounds;

@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::error::LabError;
 use crate::experiment::{Program, Report, again, found, tokens_of};
 use crate::job::Bench;
+use crate::outside;
 use crate::rungs;
 use crate::sweep::Ended;
 use crate::train::{Around, Outcome};
@@ -43,7 +44,10 @@ pub(crate) fn sweep<'a>(
             *checked = again(program, checked, around.watcher)?;
             continue;
         }
-        let ended = rungs::round(checked, name, &spec, points.clone(), bench, around)?;
+        let ended = match &spec.outside {
+            Some(others) => outside::round(checked, &spec, others, points.clone(), bench, around)?,
+            None => rungs::round(checked, name, &spec, points.clone(), bench, around)?,
+        };
         let mut whole = ended.len() == points.len();
         for (at, (node, ended)) in points.clone().zip(ended) {
             if spec.planned > 0 || spec.rounds.len() > 1 {
@@ -107,6 +111,7 @@ fn spec_of(checked: &Checked<'_>, name: &str) -> Option<SweepSpec> {
             | Spec::Fit(_)
             | Spec::Report(_)
             | Spec::Train(_)
+            | Spec::Outside(_)
             | Spec::After { .. }
             | Spec::NotBuilt { .. },
         )

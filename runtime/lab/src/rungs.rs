@@ -278,6 +278,7 @@ fn train(node: &Node) -> Option<&TrainSpec> {
         | Spec::Fit(_)
         | Spec::Report(_)
         | Spec::Sweep(_)
+        | Spec::Outside(_)
         | Spec::After { .. }
         | Spec::NotBuilt { .. } => None,
     }

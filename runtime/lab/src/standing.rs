@@ -93,7 +93,7 @@ pub fn standings(
         Spec::After { node, asks } => Standing::After { node: node.clone(), asks: *asks },
         Spec::NotBuilt { part } => Standing::NotBuilt { part: part.clone() },
         Spec::Fit(_) | Spec::Report(_) => Standing::Ready,
-        Spec::Train(_) => of_train(node),
+        Spec::Train(_) | Spec::Outside(_) => of_train(node),
         Spec::Sweep(sweep) => {
             let points = sweep.points.iter().filter_map(|p| nodes.get(&p.node));
             let all: Vec<Standing> = points.map(of_train).collect();

@@ -243,6 +243,7 @@ impl<'a, 'w, 'e> Pool<'a, 'w, 'e> {
             | Spec::Model
             | Spec::Fit(_)
             | Spec::Report(_)
+            | Spec::Outside(_)
             | Spec::Sweep(_) => {
                 let what = format!("a sweep over a node of the kind {}", node.kind);
                 Err(LabError::NotBuilt { what, part: "no part".to_owned() })

@@ -23,10 +23,15 @@ pub fn rows(
         .map(|source| match source {
             RowSource::AllRuns => Ok(ledger.runs().clone()),
             RowSource::Runs(node) => runs_of(node),
-            RowSource::Table { format, pattern, base } => read_table(format, &place(pattern, base)),
+            RowSource::Table { format, pattern, base } => table(format, pattern, base),
         })
         .collect();
     pipeline(&Frame::below(&parts?)?, &asked.stages)
+}
+
+/// A table that is named in the program's file `base`.
+pub fn table(format: &str, pattern: &str, base: &str) -> Result<Frame, TableError> {
+    read_table(format, &place(pattern, base))
 }
 
 /// A path that is written in the file `base` is relative to it.

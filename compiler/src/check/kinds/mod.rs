@@ -10,6 +10,7 @@ mod fields;
 mod fit;
 mod law;
 mod meaning;
+mod outside;
 mod plain;
 mod points;
 mod prompt;
@@ -312,8 +313,11 @@ impl Eval<'_> {
         if let Some((_, v)) = place {
             return v.clone();
         }
-        // The setting `average` of a run gives a result of the same name.
-        let result = n.kind == "train" && name.name == "average";
+        // The setting `average` of a run gives a result of the same name, and so does `best` of a sweep.
+        let result = matches!(
+            (n.kind.as_str(), name.name.as_str()),
+            ("train", "average") | ("sweep", "best")
+        );
         if !result && let Some(v) = n.fields.get(&name.name) {
             return v.clone();
         }

@@ -10,9 +10,9 @@ use super::super::eval::{Eval, describe};
 use super::super::hir::{Budget, Coordinate, Node, Nodes, PointSpec, Spec, SweepSpec};
 use super::super::modules::MAIN;
 use super::super::units;
-use super::super::value::{NodeValue, Value};
+use super::super::value::{NodeValue, Quantity, Value};
 use super::sweep::{Point, Sweep};
-use super::{add_node, later_of, meaning, plain, schema, sweep, train};
+use super::{add_node, later_of, meaning, outside, plain, schema, sweep, train};
 use crate::problem::Problem;
 use crate::source::Span;
 
@@ -31,11 +31,15 @@ pub(super) fn add(eval: &mut Eval<'_>, n: &NodeValue, s: Sweep, nodes: &mut Node
         halving: s.halving.clone(),
         rounds: s.rounds.clone(),
         planned: s.planned.iter().sum(),
+        outside: s.outside.clone(),
     };
     let mut needs: Vec<String> = s.after.iter().cloned().collect();
     for point in &s.points {
         known(eval, point.clone());
-        let node = point_node(eval, n, point);
+        let node = match &point.price {
+            Some(price) => request_node(eval, n, &s, point, price),
+            None => point_node(eval, n, point),
+        };
         let at = point.at.iter().map(|(name, value)| coordinate(name, value)).collect();
         spec.points.push(PointSpec { node: node.name.clone(), at });
         needs.push(node.name.clone());
@@ -130,6 +134,26 @@ fn point_node(eval: &mut Eval<'_>, n: &NodeValue, point: &Point) -> Node {
         needs,
         spec,
         meaning,
+    }
+}
+
+/// A point that others run.
+fn request_node(
+    eval: &mut Eval<'_>,
+    n: &NodeValue,
+    s: &Sweep,
+    point: &Point,
+    price: &Quantity,
+) -> Node {
+    let node = &point.node;
+    let asked = meaning::of_nodes(eval, std::iter::once(&**node));
+    Node {
+        name: node.name.to_string(),
+        kind: node.kind.clone(),
+        span: n.span,
+        needs: Vec::new(),
+        spec: Spec::Outside(Box::new(outside::spec(node, price))),
+        meaning: outside::meaning(s) + &asked,
     }
 }
 

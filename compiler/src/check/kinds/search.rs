@@ -4,10 +4,10 @@
 //! of the rounds before gave. So a program with its facts says which points there are, and a search that is begun again draws the same.
 
 use super::super::eval::{Eval, describe};
+use super::super::hir::Outside;
 use super::super::value::{NodeValue, Record, Value};
 use super::stop;
 use super::sweep::{self, Point, Sweep};
-use super::train::Costed;
 use super::walk::{self, Axis};
 use crate::problem::Problem;
 use crate::row::RowExpr;
@@ -141,6 +141,7 @@ pub(super) fn drawn(
     search: &Search,
     best: RowExpr,
     halving: Option<Halving>,
+    outside: Option<Outside>,
 ) -> Option<Sweep> {
     let mut found = Sweep {
         points: Vec::new(),
@@ -150,6 +151,7 @@ pub(super) fn drawn(
         dearest: Vec::new(),
         best,
         halving,
+        outside,
     };
     let mut trials: Vec<Trial> = Vec::new();
     let mut left = search.points;
@@ -232,8 +234,8 @@ fn known_of(eval: &Eval<'_>, point: &str) -> Known {
 
 /// The costs at the corners of the space: every list at each of its values, every distribution at both of its ends. Of a space with more
 /// than [`CORNERS`] of them the first, and as many that are drawn.
-fn corners(eval: &mut Eval<'_>, n: &NodeValue, seed: u64) -> Option<Vec<Costed>> {
-    let mut all: Vec<Costed> = Vec::new();
+fn corners(eval: &mut Eval<'_>, n: &NodeValue, seed: u64) -> Option<Vec<Point>> {
+    let mut all: Vec<Point> = Vec::new();
     let end = |c: usize, axis: Axis| match axis {
         Axis::Line => Coordinate::Line(c as f64),
         Axis::Choice(_) => Coordinate::Choice(c),
@@ -254,7 +256,7 @@ fn corners(eval: &mut Eval<'_>, n: &NodeValue, seed: u64) -> Option<Vec<Costed>>
             end(way[depth - 1].0, axis)
         };
         let found = walk::walk(eval, n, Some(&mut choose))?;
-        all.extend(found.points.into_iter().filter_map(|p| p.cost));
+        all.extend(found.points);
         while way.last().is_some_and(|(c, of)| c + 1 >= *of) {
             way.pop();
         }
@@ -267,7 +269,7 @@ fn corners(eval: &mut Eval<'_>, n: &NodeValue, seed: u64) -> Option<Vec<Costed>>
         let draw = Draw::new(&[], seed, i as u64, MOST_ATTEMPTS);
         let mut choose = |name: &str, axis: Axis| end(draw.choice(name, width(axis)), axis);
         let found = walk::walk(eval, n, Some(&mut choose))?;
-        all.extend(found.points.into_iter().filter_map(|p| p.cost));
+        all.extend(found.points);
     }
     Some(all)
 }

@@ -7,13 +7,13 @@ use std::rc::Rc;
 
 use super::super::call::clone_node;
 use super::super::eval::{Eval, describe, same};
-use super::super::hir::{Budget, TrainSpec};
+use super::super::hir::{Budget, Outside, TrainSpec};
 use super::super::units::{self, Unit};
 use super::super::value::{NodeValue, Quantity, Value};
 use super::schema::{self, FieldType};
 use super::search::{self, Search};
 use super::train::Costed;
-use super::{fields, points, stop, walk};
+use super::{fields, outside, points, stop, walk};
 use crate::problem::Problem;
 use crate::row::RowExpr;
 use crate::search::Halving;
@@ -28,6 +28,8 @@ pub struct Point {
     pub node: Rc<NodeValue>,
     /// What it costs; `None` while it waits for a result.
     pub cost: Option<Costed>,
+    /// What others ask for it, if they run it.
+    pub price: Option<Quantity>,
 }
 
 /// A checked sweep.
@@ -42,11 +44,13 @@ pub struct Sweep {
     /// How many points each further round will have, whose points depend on results.
     pub planned: Vec<usize>,
     /// With a `search`, points at the corners of its space, for what further rounds cost at most.
-    pub dearest: Vec<Costed>,
+    pub dearest: Vec<Point>,
     /// What the best point has the least of.
     pub best: RowExpr,
     /// How points are stopped early.
     pub halving: Option<Halving>,
+    /// Who runs the points, if not this machine.
+    pub outside: Option<Outside>,
 }
 
 impl Sweep {
@@ -63,6 +67,7 @@ pub(super) fn sweep(eval: &mut Eval<'_>, n: &NodeValue) -> Option<Sweep> {
         Some(Search { minimize: Some(m), .. }) => (m.clone(), n.span),
         Some(_) | None => stop::best(eval, n)?,
     };
+    let outside = outside::runner(eval, n)?;
     let halving = stop::stop(eval, n)?;
     let mut found = match &search {
         None => {
@@ -76,9 +81,10 @@ pub(super) fn sweep(eval: &mut Eval<'_>, n: &NodeValue) -> Option<Sweep> {
                 dearest: Vec::new(),
                 best: best.0.clone(),
                 halving,
+                outside,
             }
         }
-        Some(search) => search::drawn(eval, n, search, best.0.clone(), halving)?,
+        Some(search) => search::drawn(eval, n, search, best.0.clone(), halving, outside)?,
     };
     if found.points.is_empty() {
         let wheres = n.items.iter().find(|i| matches!(i.kind, ItemKind::Where(_)));
@@ -97,14 +103,14 @@ pub(super) fn sweep(eval: &mut Eval<'_>, n: &NodeValue) -> Option<Sweep> {
     if cheapest && search.is_none() {
         // Points with the same budget stay in their order, although whole steps make their costs differ a little.
         let cost = |p: &Point| {
-            let Some(c) = &p.cost else { return f64::INFINITY };
+            let Some(c) = &p.cost else { return flops_of(p).unwrap_or(f64::INFINITY) };
             match c.spec.budget {
                 Budget::Flops(budget) => budget,
                 Budget::Tokens(_)
                 | Budget::TokensPerParam(_)
                 | Budget::Steps(_)
                 | Budget::Epochs(_)
-                | Budget::Seconds(_) => flops_of(c).unwrap_or(f64::INFINITY),
+                | Budget::Seconds(_) => flops_of(p).unwrap_or(f64::INFINITY),
             }
         };
         found.points.sort_by(|a, b| cost(a).total_cmp(&cost(b)));
@@ -116,7 +122,10 @@ pub(super) fn sweep(eval: &mut Eval<'_>, n: &NodeValue) -> Option<Sweep> {
         let span = field(n, "stop").map_or(n.span, |e| e.span);
         stop::comparable(eval, &best, halving, &found.points, span)?;
     }
-    within_total(eval, n, &found)?;
+    let total = within_total(eval, n, &found)?;
+    if let Some(outside) = &mut found.outside {
+        outside.total = total;
+    }
     Some(found)
 }
 
@@ -172,13 +181,18 @@ pub(super) fn own(eval: &mut Eval<'_>, n: &NodeValue, name: &str, e: &ast::Expr)
     Some(v)
 }
 
-fn flops_of(c: &Costed) -> Option<f64> {
+fn flops_of(p: &Point) -> Option<f64> {
+    if let Some(price) = &p.price {
+        // A price in seconds says nothing of FLOPs; what is recorded costs nothing.
+        return (units::name(&price.unit) == "FLOPs" || price.value == 0.0).then_some(price.value);
+    }
+    let c = p.cost.as_ref()?;
     Some(c.spec.steps? as f64 * c.spec.step_flops)
 }
 
 /// The most that a sweep costs; `None`: some of it is not known. Rounds whose points are not known yet are taken to be at the dearest corner
 /// of the space.
-fn total_of(s: &Sweep, cost: &dyn Fn(&Costed) -> Option<f64>) -> Option<f64> {
+fn total_of(s: &Sweep, cost: &dyn Fn(&Point) -> Option<f64>) -> Option<f64> {
     if !s.planned.is_empty() && s.dearest.is_empty() {
         return None;
     }
@@ -187,16 +201,13 @@ fn total_of(s: &Sweep, cost: &dyn Fn(&Costed) -> Option<f64>) -> Option<f64> {
     for size in &s.rounds {
         let (round, after) = rest.split_at((*size).min(rest.len()));
         rest = after;
-        let points = round.iter().map(|p| {
-            let c = p.cost.as_ref()?;
-            Some((&c.spec, cost(c)?))
-        });
-        total += bracket(s, &points.collect::<Option<Vec<_>>>()?).iter().sum::<f64>();
+        let points = round.iter().map(|p| Some((p, cost(p)?))).collect::<Option<Vec<_>>>()?;
+        total += bracket(s, &points).iter().sum::<f64>();
     }
     for size in &s.planned {
         let mut worst: Vec<f64> = Vec::new();
         for corner in &s.dearest {
-            let stretches = bracket(s, &vec![(&corner.spec, cost(corner)?); *size]);
+            let stretches = bracket(s, &vec![(corner, cost(corner)?); *size]);
             worst.resize(stretches.len(), 0.0);
             worst.iter_mut().zip(stretches).for_each(|(w, s)| *w = w.max(s));
         }
@@ -206,9 +217,15 @@ fn total_of(s: &Sweep, cost: &dyn Fn(&Costed) -> Option<f64>) -> Option<f64> {
 }
 
 /// What a round costs at most, stretch by stretch.
-fn bracket(s: &Sweep, points: &[(&TrainSpec, f64)]) -> Vec<f64> {
+fn bracket(s: &Sweep, points: &[(&Point, f64)]) -> Vec<f64> {
     match &s.halving {
-        Some(halving) => halving.stretches(points).iter().map(|s| s.cost).collect(),
+        Some(halving) => {
+            let runs: Vec<(&TrainSpec, f64)> = points
+                .iter()
+                .filter_map(|(p, cost)| Some((&p.cost.as_ref()?.spec, *cost)))
+                .collect();
+            halving.stretches(&runs).iter().map(|s| s.cost).collect()
+        }
         None => vec![points.iter().map(|(_, cost)| cost).sum()],
     }
 }
@@ -227,16 +244,29 @@ pub(super) fn point_name(n: &NodeValue, i: usize, of: usize) -> String {
     format!("{}/{i:0width$}", n.name)
 }
 
-/// E0501 if all points together cost more than `total`, with what to leave out.
-fn within_total(eval: &mut Eval<'_>, n: &NodeValue, s: &Sweep) -> Option<()> {
-    let Some(e) = setting(eval, n, "total") else { return Some(()) };
+/// E0501 if all points together cost more than `total`, with what to leave out; else what is allowed. The outer `None`: a problem was reported.
+fn within_total(eval: &mut Eval<'_>, n: &NodeValue, s: &Sweep) -> Option<Option<f64>> {
+    let Some(e) = setting(eval, n, "total") else { return Some(None) };
     let allowed = match own(eval, n, "total", &e)? {
         Value::Number(q) => q,
-        _ => return Some(()),
+        _ => return Some(None),
     };
-    let cost = |c: &Costed| -> Option<f64> {
+    if let Some(price) = s.points.iter().find_map(|p| p.price.as_ref())
+        && price.value > 0.0
+        && price.unit != allowed.unit
+    {
+        let (of, unit) = (units::name(&allowed.unit), units::name(&price.unit));
+        let text = format!("`total` is in {of}, but what an answer costs in {unit}");
+        eval.problem(Problem::new("E0520", e.span, text).help("both are FLOPs, or both a time"));
+        return None;
+    }
+    let cost = |p: &Point| -> Option<f64> {
+        if let Some(price) = &p.price {
+            return Some(price.value);
+        }
+        let c = p.cost.as_ref()?;
         match units::name(&allowed.unit).as_str() {
-            "FLOPs" => flops_of(c),
+            "FLOPs" => flops_of(p),
             "tokens" => Some(c.spec.steps? as f64 * c.spec.batch_tokens as f64),
             "s" => match c.spec.budget {
                 Budget::Seconds(s) => Some(s),
@@ -249,9 +279,9 @@ fn within_total(eval: &mut Eval<'_>, n: &NodeValue, s: &Sweep) -> Option<()> {
             _ => None,
         }
     };
-    let Some(total) = total_of(s, &cost) else { return Some(()) };
+    let Some(total) = total_of(s, &cost) else { return Some(Some(allowed.value)) };
     if total <= allowed.value * (1.0 + 1e-9) {
-        return Some(());
+        return Some(Some(allowed.value));
     }
     let show = |value: f64, unit: &Unit| {
         units::show(&Quantity { unit: unit.clone(), ..Quantity::plain(value) })
@@ -276,19 +306,19 @@ fn within_total(eval: &mut Eval<'_>, n: &NodeValue, s: &Sweep) -> Option<()> {
             show(left, &allowed.unit)
         ));
     }
-    p = p.help(dearest(s, &|c| cost(c).map(|value| (value, show(value, &allowed.unit)))));
+    p = p.help(dearest(s, &|p| cost(p).map(|value| (value, show(value, &allowed.unit)))));
     eval.problem(p);
     None
 }
 
 /// The dearest points as a table, the dearest first.
-fn dearest(s: &Sweep, cost: &dyn Fn(&Costed) -> Option<(f64, String)>) -> String {
+fn dearest(s: &Sweep, cost: &dyn Fn(&Point) -> Option<(f64, String)>) -> String {
     const SHOWN: usize = 5;
     let mut all: Vec<(&Point, f64, String)> = s
         .points
         .iter()
         .filter_map(|p| {
-            let (value, shown) = cost(p.cost.as_ref()?)?;
+            let (value, shown) = cost(p)?;
             Some((p, value, shown))
         })
         .collect();
@@ -304,7 +334,7 @@ fn dearest(s: &Sweep, cost: &dyn Fn(&Costed) -> Option<(f64, String)>) -> String
 /// The value of one `for` whose points are best left out: the fewest FLOPs lost that bring the rest under the limit, else the most.
 fn best_cut(
     s: &Sweep,
-    cost: &dyn Fn(&Costed) -> Option<f64>,
+    cost: &dyn Fn(&Point) -> Option<f64>,
     allowed: f64,
 ) -> Option<(String, Value, f64)> {
     let mut best: Option<(String, Value, f64)> = None;
@@ -315,8 +345,7 @@ fn best_cut(
         }
         seen.push((name.clone(), value.clone()));
         let kept = |p: &&Point| !p.at.iter().any(|(n, v)| n == name && same(v, value));
-        let left: f64 =
-            s.points.iter().filter(kept).filter_map(|p| p.cost.as_ref().and_then(cost)).sum();
+        let left: f64 = s.points.iter().filter(kept).filter_map(cost).sum();
         if left == 0.0 {
             continue;
         }

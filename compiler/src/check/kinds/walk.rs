@@ -6,7 +6,7 @@
 use super::super::eval::{Eval, describe};
 use super::super::value::{NodeValue, Quantity, Scope, Value};
 use super::sweep::{self, Point};
-use super::{fields, later_of, schema, start, train};
+use super::{fields, later_of, outside, schema, start, train};
 use crate::problem::Problem;
 use crate::search::Coordinate;
 use crate::source::Span;
@@ -50,13 +50,17 @@ pub(super) fn walk(
             matches!(i.kind, ItemKind::For { .. } | ItemKind::Where(_) | ItemKind::Let { .. })
         })
         .collect();
-    let mut walk = Walk { clauses, run, choose, found: Found::default(), wrong: false };
+    let asks = sweep::field(n, "runner").is_some();
+    let mut walk = Walk { n, asks, clauses, run, choose, found: Found::default(), wrong: false };
     step(eval, &mut walk, 0, &n.scope, &mut Vec::new());
     (!walk.wrong).then_some(walk.found)
 }
 
 /// A place in the walk.
 struct Walk<'a, 'c> {
+    n: &'a NodeValue,
+    /// Others run the points.
+    asks: bool,
     clauses: Vec<&'a ast::Item>,
     run: &'a ast::Expr,
     choose: Option<Choose<'c>>,
@@ -138,7 +142,17 @@ fn point(eval: &mut Eval<'_>, walk: &mut Walk<'_, '_>, scope: &Scope, at: &[(Str
     }
     let before = eval.problems.clone();
     let node = match eval.expr(scope, walk.run) {
-        Value::Node(n) => n,
+        Value::Record(r) if walk.asks => {
+            match outside::point(eval, walk.n, scope, &r, walk.run.span) {
+                Some((node, price)) => {
+                    let price = Some(price);
+                    walk.found.points.push(Point { at: at.to_vec(), node, cost: None, price });
+                }
+                None => walk.wrong = true,
+            }
+            return;
+        }
+        Value::Node(n) if !walk.asks => n,
         Value::Later(l) => {
             let text = format!("the points of a sweep cannot wait for `{}`", l.node);
             eval.problem(Problem::new("E0505", walk.run.span, text));
@@ -147,9 +161,16 @@ fn point(eval: &mut Eval<'_>, walk: &mut Walk<'_, '_>, scope: &Scope, at: &[(Str
         }
         v => {
             if !matches!(v, Value::Error) {
-                let text = format!("`run` must be a node, this is {}", describe(&v));
-                let p = Problem::new("E0301", walk.run.span, text);
-                eval.problem(p.help("for example `run = baseline with { budget = C }`"));
+                let (what, help) = if walk.asks {
+                    (
+                        "a record of what is asked",
+                        "for example `run = { d_model = d, train_flops = C }`",
+                    )
+                } else {
+                    ("a node", "for example `run = baseline with { budget = C }`")
+                };
+                let text = format!("`run` must be {what}, this is {}", describe(&v));
+                eval.problem(Problem::new("E0301", walk.run.span, text).help(help));
             }
             walk.wrong = true;
             return;
@@ -176,7 +197,7 @@ fn point(eval: &mut Eval<'_>, walk: &mut Walk<'_, '_>, scope: &Scope, at: &[(Str
             eval.problems.push(p.clone().help(format!("at the point {}", place.join(", "))));
         }
     }
-    walk.found.points.push(Point { at: at.to_vec(), node, cost });
+    walk.found.points.push(Point { at: at.to_vec(), node, cost, price: None });
 }
 
 /// The values that a `for` has on this way.

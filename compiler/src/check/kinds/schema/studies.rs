@@ -12,7 +12,18 @@ pub(super) const SWEEP: KindSchema = KindSchema {
     value: None,
     value_only: false,
     fields: &[
-        must("run", Any, "the node at a point: `baseline with { .. }`"),
+        must(
+            "run",
+            Any,
+            "the node at a point: `baseline with { .. }`; with a `runner`, a record of what is asked",
+        ),
+        may(
+            "runner",
+            Setting,
+            "",
+            "who runs the points: `recorded(\"results.csv\")`, `http(\"http://..\", api = \"loss\")`",
+        ),
+        may("cost", Any, "", "with a `runner`: what an answer costs at the point, FLOPs or time"),
         may(
             "total",
             Number(&["FLOPs", "tokens", "s", "USD"]),
