@@ -1,4 +1,4 @@
-//! Ast to [`hir::Hir`]: names resolved, units and axes typed, nodes checked against the schema of their kind.
+//! Ast to [`hir::Nodes`]: names resolved, units and axes typed, nodes checked against the schema of their kind.
 //!
 //! One evaluator serves experiment code and model code: [`eval`] turns expressions into [`value::Value`]s. Inside a method
 //! (`forward`, `update`, `of`, ..) a graph is under construction and values may be tensors, that is nodes of that graph: the

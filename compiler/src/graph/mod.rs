@@ -197,7 +197,7 @@ pub enum Op {
     CumSum { axis: Name, reverse: bool },
     /// 1 on the `k` largest along `axis` (ties: the lower coordinate wins), else 0; bool. `(x)`
     TopK { axis: Name, k: usize },
-    /// The permutation that sorts along `axis`, ascending, stable: result[i] is the coordinate of the i-th smallest; i32. `(x)`
+    /// The permutation that sorts along `axis`, ascending, stable: `result[i]` is the coordinate of the i-th smallest; i32. `(x)`
     ArgSort { axis: Name },
 
     /// Attention, see [`Attention`]. Parts: 0 the output, 1 the log-sum-exp per row (f32). `(q, k, v, captured..)`

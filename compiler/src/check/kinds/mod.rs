@@ -1,6 +1,6 @@
 //! Kinds of nodes: closed schemas, and what a node means as [`Spec`].
 //!
-//! [`schema`] lists for every kind its fields with their types, and the part of the project that runs it; [`fields`] judges a node by
+//! [`schema`] lists for every kind its fields with their types, and the part of the project that runs it; [`fields`](mod@fields) judges a node by
 //! it. A field that no row names is a problem with a suggestion; a missing required field is one too.
 
 mod ask;
