@@ -1,6 +1,6 @@
 //! Definitions that nothing uses yet, tried out.
 //!
-//! A body means something only with sizes and values for what it leaves open, so each layer, function, loss, optimizer and schedule of the main file
+//! A body means something only with sizes and values for what it leaves open, so each layer, model, function, loss, optimizer and schedule of the main file
 //! that has not run is given made-up ones: a prime for each axis that it names, a plain number or switch for each parameter that has no default but a
 //! type that says enough. What cannot be made up (a layer, a value without a type) leaves the definition to [`names`](super::names).
 //!
@@ -116,6 +116,12 @@ enum Inputs {
 /// The problems that every trial has.
 fn tried(eval: &mut Eval<'_>, def: &Rc<Def>) -> Vec<Problem> {
     let Some(subject) = Subject::of(def) else { return Vec::new() };
+    // A schedule may have fields; the number that is made up in its place has none.
+    let text = eval.sources.text(def.span);
+    let has_fields = |p: &Param| text.contains(&format!("{}.", p.name.name));
+    if def.params.iter().any(|p| p.default.is_none() && has_fields(p)) {
+        return Vec::new();
+    }
     let setup = |primes, integers, axes| Setup { primes, integers, axes };
     let first = setup(true, false, Inputs::Usual);
     let (found, sizes) = subject.trial(eval, first);
@@ -171,7 +177,9 @@ impl Subject {
                 }
                 (tensors, &[])
             }
-            DefKind::Layer => (method(def, "forward")?.params.clone(), &def.params),
+            DefKind::Layer | DefKind::Model => {
+                (method(def, "forward")?.params.clone(), &def.params)
+            }
             DefKind::Loss => match method(def, "of") {
                 Some(of) => (of.params.clone(), &def.params),
                 None => (def.params.clone(), &[]),
@@ -180,8 +188,8 @@ impl Subject {
                 method(def, if def.kind == DefKind::Optimizer { "update" } else { "at" })?;
                 (Vec::new(), &def.params)
             }
-            // A model has sizes of its own, and is checked where it has a value for each parameter; rows are not made up.
-            DefKind::Model | DefKind::Law | DefKind::Filter | DefKind::Score => return None,
+            // Rows are not made up.
+            DefKind::Law | DefKind::Filter | DefKind::Score => return None,
         };
         if !inputs.iter().all(is_tensor) || !settings.iter().all(is_setting) {
             return None;
@@ -197,6 +205,10 @@ impl Subject {
         };
         add(&def.axes);
         inputs.iter().filter_map(declared_axes).for_each(&mut add);
+        if def.kind == DefKind::Model {
+            // A model has sizes of its own; its inputs are columns of a batch.
+            return axes.is_empty().then(|| Self { def: def.clone(), inputs, axes });
+        }
         if let Body::Block(block) = &def.body {
             for item in &block.items {
                 if let ItemKind::Weight(decls) | ItemKind::State(decls) = &item.kind {
@@ -279,7 +291,7 @@ impl Subject {
                 }
                 eval.run(&def.scope, def, &[], args, span);
             }
-            DefKind::Layer => {
+            DefKind::Layer | DefKind::Model => {
                 let frame = def.scope.inner();
                 let Some(args) = eval.bind(def, args, span, &frame) else { return };
                 let form = LayerForm::Plain {
@@ -315,7 +327,7 @@ impl Subject {
                 let t = eval.wrap(t);
                 eval.schedule_at(&program, t, span);
             }
-            DefKind::Model | DefKind::Law | DefKind::Filter | DefKind::Score => {}
+            DefKind::Law | DefKind::Filter | DefKind::Score => {}
         }
     }
 
