@@ -113,8 +113,8 @@ pub fn fit(
     let refused = |why| LabError::Fit { node: name.to_owned(), why };
     let fitted = cs336_fit::fit(spec, &columns).map_err(refused)?;
     let mut facts: Vec<(String, f64)> =
-        fitted.coefficients.iter().map(|c| (c.name.clone(), c.value)).collect();
-    facts.push(("agree".to_owned(), fitted.agree));
+        fitted.coefficients.iter().map(|c| (c.name.clone(), told(c.value))).collect();
+    facts.push(("agree".to_owned(), told(fitted.agree)));
     let rows = columns.names.into_iter().zip(frame.rows()).collect();
     let mut answered = Answered { fitted, rows, asked: BTreeSet::new(), facts };
     answered.answer_more(name, spec)?;
@@ -129,13 +129,19 @@ fn facts_of(name: &str, fitted: &Fitted, ask: &FitAsk) -> Result<Vec<(String, f6
         let key = format!("{}.{field}", ask.key);
         for (share, interval) in [("ci80", e.ci80), ("ci95", e.ci95)] {
             if let Some(i) = interval {
-                facts.push((format!("{key}.{share}.low"), i.low));
-                facts.push((format!("{key}.{share}.high"), i.high));
+                facts.push((format!("{key}.{share}.low"), told(i.low)));
+                facts.push((format!("{key}.{share}.high"), told(i.high)));
             }
         }
-        facts.push((key, e.value));
+        facts.push((key, told(e.value)));
     }
     Ok(facts)
+}
+
+/// What the program is told of a fitted number: six digits. No fit knows more, and the last digits differ between processors and versions: a
+/// run whose sizes follow from a fit would be another run everywhere.
+fn told(value: f64) -> f64 {
+    format!("{value:.5e}").parse().unwrap_or(value)
 }
 
 /// Without the runs that have not come to their ends: a law is about what a budget gives, and theirs is not spent.
