@@ -25,6 +25,9 @@ pub(crate) enum Command {
         source: Source,
         #[command(flatten)]
         nodes: Nodes,
+        /// Print FLOPs by operation and by layer
+        #[arg(long)]
+        costs: bool,
         /// Print the plan of one optimizer step
         #[arg(long)]
         kernels: bool,

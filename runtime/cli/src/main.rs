@@ -11,6 +11,7 @@
 
 mod apply;
 mod args;
+mod costs;
 mod data;
 mod diff;
 mod doctor;
@@ -60,8 +61,8 @@ fn command() -> Exit {
     let style = Style::new(cli.json);
     let result = match cli.command {
         Command::Check(source) => show::check(&host, style, &source),
-        Command::Plan { source, nodes, kernels } => {
-            show::plan(&host, style, &source, &nodes, kernels)
+        Command::Plan { source, nodes, costs, kernels } => {
+            show::plan(&host, style, &source, &nodes, show::Shown { costs, kernels })
         }
         Command::Graph { source, node, stage } => show::graph(&host, &source, &node, stage),
         Command::Run { source, nodes, yes, retry, jobs, machine } => {

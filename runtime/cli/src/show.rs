@@ -5,17 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use cs336_compiler::check::hir::{self, Spec, SweepSpec, TrainSpec};
 use cs336_compiler::front::Checked;
 use cs336_compiler::graph::print as graph_print;
-use cs336_compiler::plan::{self, Plan};
-use cs336_compiler::programs::TrainPrograms;
-use cs336_device::doctor::Calibration;
+use cs336_compiler::plan;
 use cs336_lab::standing::{Standing, standings};
 use cs336_lab::{Exit, LabError};
 use serde_json::json;
 
 use crate::args::{Nodes, Source, Stage};
+use crate::costs::{executed, forward_json, peak, print_costs, print_forward, seconds, traffic};
 use crate::host::Real;
 use crate::program::{Known, calibration};
-use crate::render::{Style, bytes, duration, short};
+use crate::render::{Style, short};
 
 /// `cs336c check`: one line a node, then the problems.
 pub(crate) fn check(host: &Real, style: Style, source: &Source) -> Result<Exit, LabError> {
@@ -33,13 +32,22 @@ pub(crate) fn check(host: &Real, style: Style, source: &Source) -> Result<Exit, 
     Ok(if checked.problems().has_errors() { Exit::Program } else { Exit::Ok })
 }
 
+/// What `plan` prints beyond sizes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shown {
+    /// FLOPs by operation and by layer.
+    pub(crate) costs: bool,
+    /// The plan itself.
+    pub(crate) kernels: bool,
+}
+
 /// `cs336c plan`: how each node stands, and what the runs cost.
 pub(crate) fn plan(
     host: &Real,
     style: Style,
     source: &Source,
     nodes: &Nodes,
-    kernels: bool,
+    show: Shown,
 ) -> Result<Exit, LabError> {
     let known = Known::new(host, source);
     let disk = known.disk();
@@ -88,6 +96,10 @@ pub(crate) fn plan(
                 value["steps"] = json!(spec.steps);
                 value["step_flops"] = json!(spec.step_flops);
                 value["executed_step_flops"] = json!(executed(&programs.step.plan.steps));
+                value["moved_bytes"] = json!(traffic(&programs.step.plan.steps));
+                if show.costs {
+                    value["flops"] = forward_json(spec, programs);
+                }
                 value["peak_bytes"] = json!(peak(&programs.step.plan));
                 value["seconds"] = json!(machine.as_ref().and_then(|m| seconds(spec, programs, m)));
             }
@@ -110,7 +122,10 @@ pub(crate) fn plan(
         crate::print(&format!("{:<10} {:<20} {}", node.kind, name, words(&standing)));
         if let Some((spec, programs)) = &costs {
             print_costs(spec, programs, machine.as_ref());
-            if kernels {
+            if show.costs {
+                print_forward(spec, programs);
+            }
+            if show.kernels {
                 crate::print(&plan::print::print(&programs.step.plan));
             }
         }
@@ -315,71 +330,4 @@ fn print_rungs(sweep: &SweepSpec, nodes: &hir::Nodes) {
         };
         crate::print(&format!("           {to}, at most {cost:.2e}"));
     }
-}
-
-fn print_costs(spec: &TrainSpec, programs: &TrainPrograms, machine: Option<&Calibration>) {
-    let plan = &programs.step.plan;
-    let steps =
-        spec.steps.map_or("steps known after its data".to_owned(), |n| format!("{n} steps"));
-    let executed = executed(&plan.steps);
-    crate::print(&format!(
-        "           {} params, {steps} of {} tokens ({} x {} rows of {})",
-        short(spec.params as f64),
-        short(spec.batch_tokens as f64),
-        programs.micro_count,
-        programs.micro_rows,
-        programs.seq,
-    ));
-    crate::print(&format!(
-        "           a step: {} model FLOPs, {} executed, 6ND {}",
-        short(spec.step_flops),
-        short(executed),
-        short(6.0 * spec.params as f64 * spec.batch_tokens as f64),
-    ));
-    let classes: Vec<String> = plan
-        .memory
-        .iter()
-        .map(|(class, size)| {
-            format!("{} {}", format!("{class:?}").to_lowercase(), bytes(*size as f64))
-        })
-        .collect();
-    crate::print(&format!(
-        "           memory at its peak: {} ({})",
-        bytes(peak(plan) as f64),
-        classes.join(", ")
-    ));
-    let time = match machine.and_then(|machine| seconds(spec, programs, machine)) {
-        Some(seconds) => format!("about {}", duration(seconds)),
-        None => "unknown: run `cs336c doctor`".to_owned(),
-    };
-    crate::print(&format!("           time: {time}"));
-}
-
-fn peak(plan: &Plan) -> usize {
-    plan.memory.iter().map(|(_, bytes)| bytes).sum()
-}
-
-/// Floating-point operations of contractions in one execution.
-fn executed(steps: &[plan::Step]) -> f64 {
-    sum(steps, &|launch| launch.flops as f64)
-}
-
-/// A lower bound: each launch takes as long as its arithmetic or its memory traffic, whichever is longer.
-fn seconds(spec: &TrainSpec, programs: &TrainPrograms, machine: &Calibration) -> Option<f64> {
-    let time = |launch: &plan::Launch| {
-        let compute = launch.flops as f64 / (machine.gemm_gflops * 1e9);
-        compute.max(launch.bytes as f64 / (machine.copy_gb_per_s * 1e9))
-    };
-    Some(spec.steps? as f64 * sum(&programs.step.plan.steps, &time))
-}
-
-fn sum(steps: &[plan::Step], of: &dyn Fn(&plan::Launch) -> f64) -> f64 {
-    steps
-        .iter()
-        .map(|step| match step {
-            plan::Step::Launch(launch) => of(launch),
-            plan::Step::Loop { count, body, .. } => *count as f64 * sum(body, of),
-            plan::Step::Copy { .. } | plan::Step::Zero { .. } => 0.0,
-        })
-        .sum()
 }

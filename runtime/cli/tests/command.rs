@@ -68,6 +68,9 @@ fn statuses() {
     assert_eq!(code, Some(0), "{out}{err}");
     assert!(out.contains("small"), "{out}");
     assert_eq!(place.run(&["check"]).0, Some(2));
+    let (code, out, err) = place.run(&["plan", "a.cs336", "--costs"]);
+    assert_eq!(code, Some(0), "{out}{err}");
+    assert!(out.contains("by operation") && out.contains("attention["), "{out}");
     assert_eq!(place.run(&["--version"]).0, Some(0));
     assert_eq!(place.run(&["explain", "E0853"]).0, Some(0));
     assert_eq!(place.run(&["explain", "E0000"]).0, Some(2));
