@@ -246,24 +246,33 @@ mod tests {
         values[values.len() / 2]
     }
 
-    /// How many points a search needs to come within `near` of the lowest value.
-    fn needed(seed: u64, guided: bool, near: f64, value: &dyn Fn(f64, f64, usize) -> f64) -> f64 {
+    /// How many points a search needs to come within `near` of the lowest value, `batch` at a time after ten by chance.
+    fn needed(
+        seed: u64,
+        batch: Option<u64>,
+        near: f64,
+        value: &dyn Fn(f64, f64, usize) -> f64,
+    ) -> f64 {
         let mut trials: Vec<Trial> = Vec::new();
+        let mut measures = Vec::new();
         for point in 0..400 {
-            let known = if guided && point >= 10 { trials.as_slice() } else { &[] };
+            let guided = batch.is_some_and(|b| point >= 10 && (point - 10) % b == 0);
+            if guided {
+                for (trial, measure) in trials.iter_mut().zip(&measures) {
+                    trial.known = Known::Measured { rung: 0, measure: *measure };
+                }
+            }
+            let known = if batch.is_some() && point >= 10 { trials.as_slice() } else { &[] };
             let draw = Draw::new(known, seed, point, 0);
             let (x, y, c) = (draw.line("x"), draw.line("y"), draw.choice("c", 3));
             let measure = value(x, y, c);
             if measure < near {
                 return point as f64;
             }
-            let at = [
-                ("x", Coordinate::Line(x)),
-                ("y", Coordinate::Line(y)),
-                ("c", Coordinate::Choice(c)),
-            ];
-            let at = at.into_iter().map(|(n, c)| (n.to_owned(), c)).collect();
-            trials.push(Trial { at, known: Known::Measured { rung: 0, measure } });
+            let (x, y, c) = (Coordinate::Line(x), Coordinate::Line(y), Coordinate::Choice(c));
+            let at = [("x", x), ("y", y), ("c", c)].map(|(n, c)| (n.to_owned(), c)).to_vec();
+            trials.push(Trial { at, known: Known::Waiting });
+            measures.push(measure);
         }
         400.0
     }
@@ -273,9 +282,10 @@ mod tests {
         let bowl = |x: f64, y: f64, c: usize| {
             (x - 0.23).powi(2) + (y - 0.71).powi(2) + if c == 1 { 0.0 } else { 0.3 }
         };
-        let of = |guided| median((0..31).map(|seed| needed(seed, guided, 2e-3, &bowl)).collect());
-        let (guided, chance) = (of(true), of(false));
-        assert!(guided * 2.0 < chance, "{guided} against {chance} points in the median");
+        let of = |batch| median((0..31).map(|seed| needed(seed, batch, 2e-3, &bowl)).collect());
+        let (one, four, chance) = (of(Some(1)), of(Some(4)), of(None));
+        assert!(one * 2.0 < chance, "{one} against {chance} points in the median");
+        assert!(four * 2.0 < chance, "{four} against {chance} points in the median");
     }
 
     #[test]

@@ -233,7 +233,11 @@ fn print_sweep(
     stands: &BTreeMap<String, Standing>,
 ) -> f64 {
     let standing = stands.get(name).map(words).unwrap_or_default();
-    let flops = sweep.flops.map_or("cost known later".to_owned(), |f| format!("{f:.2e} FLOPs"));
+    let flops = match (sweep.flops, &sweep.outside) {
+        (Some(flops), _) => format!("{flops:.2e} FLOPs"),
+        (None, Some(_)) => "time of others".to_owned(),
+        (None, None) => "cost known later".to_owned(),
+    };
     let of = sweep.total_flops.map_or(String::new(), |t| format!(" of {t:.2e}"));
     crate::print(&format!("{:<10} {name:<20} {standing}, {flops}{of}", "sweep"));
     print_rungs(sweep, nodes);

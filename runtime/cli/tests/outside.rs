@@ -324,6 +324,78 @@ sweep queue {{
 }
 
 #[test]
+fn a_search_asks_an_api_for_what_it_draws() {
+    let (url, api) = Api::start(1e17);
+    let program = format!(
+        r#"
+sweep drawn {{
+  for d in log_uniform(32, 400)
+  for layers in [2, 4]
+  let width = floor(d)
+  runner = http("{url}", api = "loss", key = "TRAINING_KEY")
+  run = {{ d_model = width, num_layers = layers, train_flops = 1e15 }}
+  cost = 1e15 FLOPs
+  search = tpe(minimize = .loss, points = 12, startup = 6, batch = 3)
+  total = 1.2e16 FLOPs
+}}
+let best = drawn.best.d
+"#
+    );
+    let place = Place::new(&program);
+    let (exit, text) = place.run(&["run", "a.cs336"]);
+    assert_eq!(exit, Some(0), "{text}");
+    assert_eq!(counts(&api, "/loss").1, 12);
+    let rows = place.rows("drawn |> sort_by(.loss)");
+    assert_eq!(rows.len(), 12);
+    // The best of them was drawn from what the first six gave.
+    assert!(rows[0]["name"].as_str() >= Some("drawn/06"), "{}", rows[0]);
+    // One that begins with nothing but the list of the API goes the same way and pays nothing.
+    std::fs::remove_dir_all(place.0.path().join("cache")).expect("facts were learned");
+    let (exit, text) = place.run(&["run", "a.cs336", "--runs", "other"]);
+    assert_eq!(exit, Some(0), "{text}");
+    assert_eq!(counts(&api, "/loss").1, 12);
+}
+
+#[test]
+fn a_table_may_be_json_or_parquet() {
+    let program = |table: &str| {
+        format!(
+            r#"
+sweep known {{
+  for N in [1e8, 3e8]
+  runner = recorded("{table}")
+  run = {{ parameters = N, kind = "dense" }}
+  best = .loss
+}}
+"#
+        )
+    };
+    let place = Place::new(&program("results.jsonl"));
+    let rows = "{\"parameters\":1e8,\"kind\":\"dense\",\"loss\":3.5}\n{\"parameters\":3e8,\"kind\":\"moe\",\"loss\":3.1}\n{\"parameters\":3e8,\"kind\":\"dense\",\"loss\":3.2}\n";
+    std::fs::write(place.0.path().join("results.jsonl"), rows).expect("written");
+    let (exit, text) = place.run(&["run", "a.cs336"]);
+    assert_eq!(exit, Some(0), "{text}");
+    let losses = |place: &Place| -> Vec<f64> {
+        place.rows("known |> sort_by(.loss)").iter().map(|r| number(r, "loss")).collect()
+    };
+    assert_eq!(losses(&place), [3.2, 3.5]);
+    let out = [
+        "query",
+        "known |> select(parameters = .parameters, kind = .kind, loss = .loss)",
+        "--file",
+        "a.cs336",
+        "--out",
+        "results.parquet",
+    ];
+    let (exit, text) = place.run(&out);
+    assert_eq!(exit, Some(0), "{text}");
+    std::fs::write(place.0.path().join("a.cs336"), program("results.parquet")).expect("written");
+    let (exit, text) = place.run(&["run", "a.cs336", "--runs", "runs"]);
+    assert_eq!(exit, Some(0), "{text}");
+    assert_eq!(losses(&place), [3.2, 3.5]);
+}
+
+#[test]
 fn without_a_key_nothing_is_asked() {
     let (url, api) = Api::start(2e16);
     let place = Place::new(&bought(&url, "1.2e16 FLOPs").replace("TRAINING_KEY", "NO_SUCH_KEY"));

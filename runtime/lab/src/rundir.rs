@@ -9,6 +9,7 @@
 //! | `checkpoints/<step>/` | see [`crate::checkpoint`] |
 //! | `failure.json` | why it failed, until it is tried again |
 //! | `stopped.json` | at which rung its sweep stopped it, until it goes on all the same |
+//! | `asked.json`, `answer.json` | of a run of others: what was asked and paid for, and the answer as it came |
 //! | `result.json` | the figures of the finished run; its being there says that the run is finished |
 //! | `lock` | held while a process writes here |
 

@@ -136,6 +136,11 @@ pub(super) fn line(name: &str, s: &Sweep) -> String {
     let cost = match (&s.after, total_of(s, &flops_of)) {
         (Some(after), _) => format!("cost known after `{after}`"),
         (None, Some(flops)) => format!("{flops:.1e} FLOPs"),
+        // Others may ask for time instead.
+        (None, None) if s.outside.is_some() => {
+            let price = |p: &Point| p.price.as_ref().map(|q| q.value);
+            units::seconds(total_of(s, &price).unwrap_or(0.0))
+        }
         (None, None) => "cost known after the data is read".to_owned(),
     };
     format!("{name}   {points}   {cost}")
