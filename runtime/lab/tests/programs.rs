@@ -320,3 +320,24 @@ fn a_run_that_a_fit_asked_for_stands_beside_what_the_fit_says_of_it() {
     assert!(notes.iter().any(|n| matches!(n, Note::Cached { node } if node == "final")));
     assert_eq!(read("report.md"), text);
 }
+
+/// The table of CS336's third assignment, read in the three ways of Hoffmann et al.
+#[test]
+fn three_readings_of_one_sweep() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let table = root.join("../shared/data/scaling/cs336_isoflops_curves.json");
+    if !table.exists() {
+        eprintln!("skipped: ../shared/data/scaling/cs336_isoflops_curves.json is not there");
+        return;
+    }
+    let text = std::fs::read_to_string(root.join("experiments/approaches.cs336")).expect("there");
+    let text = text.replace("isoflops_curves.json\"\n", &format!("{}\"\n", table.display()));
+    let place = Place::new(&text);
+    let (report, _) = explained(place.run("runs", None));
+    assert!(report.refused.is_empty(), "{:?}", report.refused);
+    let told = std::fs::read_to_string(place.folder.path().join("runs/approaches/report.md"));
+    let told = told.expect("written");
+    for exponent in ["0.515", "0.469", "0.514"] {
+        assert!(told.contains(exponent), "{exponent} in {told}");
+    }
+}

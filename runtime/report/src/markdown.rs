@@ -16,6 +16,11 @@ pub fn markdown(document: &Document, picture: &dyn Fn(usize) -> String) -> Strin
             }
             Block::Chart(chart) => {
                 out.push_str(&format!("![{}]({})\n", escape(&chart.title), picture(i)));
+                if !chart.note.is_empty() {
+                    out.push('\n');
+                    out.push_str(&no_list(escape(&chart.note)));
+                    out.push('\n');
+                }
             }
             Block::Table(t) => table(&mut out, t, document, false),
         }

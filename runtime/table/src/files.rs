@@ -1,7 +1,7 @@
 //! Tables in files: CSV, JSON and Parquet, in and out.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use cs336_compiler::row::interp::{Cell, Row};
@@ -88,7 +88,11 @@ fn read_one(form: &str, path: &Path) -> Result<Frame, TableError> {
             .and_then(from_texts)
             .map_err(short)?,
         "jsonl" => JsonReader::new(open()?)
-            .with_json_format(JsonFormat::JsonLines)
+            .with_json_format(if is_list(open()?) {
+                JsonFormat::Json
+            } else {
+                JsonFormat::JsonLines
+            })
             .infer_schema_len(None)
             .finish()
             .map_err(short)?,
@@ -96,6 +100,13 @@ fn read_one(form: &str, path: &Path) -> Result<Frame, TableError> {
         other => return Err(failed(format!("`{other}` is no form of tables"))),
     };
     Frame::from_polars(frame)
+}
+
+/// JSON that is one list of objects rather than an object a line.
+fn is_list(file: File) -> bool {
+    let mut bytes = std::io::BufReader::new(file).bytes();
+    let first = bytes.find_map(|b| b.ok().filter(|b| !b.is_ascii_whitespace()));
+    first == Some(b'[')
 }
 
 /// Columns of texts as what all their texts are: numbers, truths, or texts. What is empty is nothing.
@@ -259,6 +270,10 @@ mod tests {
             .expect("written");
         let lines = read_table("jsonl", &folder.path().join("u.jsonl")).expect("read");
         assert_eq!(lines.numbers("x"), Some(vec![1.0, 2.5]));
+        std::fs::write(folder.path().join("v.json"), " [{\"x\":1},\n {\"x\":2.5}]")
+            .expect("written");
+        let list = read_table("jsonl", &folder.path().join("v.json")).expect("read");
+        assert_eq!(list.numbers("x"), Some(vec![1.0, 2.5]));
         let none = read_table("csv", &folder.path().join("none.csv")).expect_err("no file");
         assert!(none.to_string().contains("none.csv"), "{none}");
         let wrong = read_table("parquet", &folder.path().join("t.csv"));

@@ -18,7 +18,7 @@ const GRID: (usize, usize) = (90, 70);
 const LEVELS: usize = 9;
 
 /// Columns that say how much compute a run had.
-const COMPUTE: &[&str] = &["budget", "flops"];
+pub(super) const COMPUTE: &[&str] = &["budget", "flops"];
 
 impl Making<'_> {
     /// The law of the plot's fit for a group. Gives no [`Curve`]: a law is not one of those.
@@ -157,7 +157,7 @@ impl Making<'_> {
 }
 
 /// Which part of an optimum a column is.
-fn part(column: &str) -> Option<fn(&Optimum) -> Between> {
+pub(super) fn part(column: &str) -> Option<fn(&Optimum) -> Between> {
     let table: [(&str, fn(&Optimum) -> Between); 4] = [
         ("params", |o| o.params),
         ("tokens", |o| o.tokens),

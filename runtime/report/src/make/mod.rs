@@ -3,6 +3,7 @@
 //! Nothing stops a report but results that cannot be read: rows that a plot cannot show are left out, named in a note under its title and in a
 //! [`Warning`]. Runs that are drawn or named are listed in the appendix in the order in which the report speaks of them.
 
+mod growth;
 mod law;
 mod plot;
 mod table;

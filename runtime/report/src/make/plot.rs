@@ -57,7 +57,7 @@ impl Making<'_> {
         if spec.trend == Trend::Contour {
             self.contour(spec, axes, places, &groups, &mut layers, &mut notes);
         }
-        let mut ends = Vec::new();
+        let (mut ends, mut best) = (Vec::new(), Vec::new());
         for g in &groups {
             if steps {
                 layers.push(curve_of_steps(g, &mut notes));
@@ -79,6 +79,7 @@ impl Making<'_> {
             layers.push(layer(&g.name, g.color, shape));
             if let Some(point) = marked(spec, axes, g, found.as_ref(), &mut notes) {
                 ends.push((point.x, point.y));
+                best.extend(g.value.map(|v| (v, point.x)));
                 let shape = Shape::Points { points: vec![point], mark: Mark::Diamond };
                 layers.push(layer("", g.color, shape));
             }
@@ -92,6 +93,7 @@ impl Making<'_> {
             Some(e) => words::title(e),
             None => String::new(),
         };
+        notes.extend(self.growth(spec, (&x, x_of), &groups, &best));
         notes.dedup();
         let note = notes.join(" ");
         Ok(Chart { title: spec.title.clone(), note, x, y, legend_title, layers })
