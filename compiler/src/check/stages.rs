@@ -341,6 +341,9 @@ fn is_judge(kind: DefKind) -> bool {
     matches!(kind, DefKind::Filter | DefKind::Score)
 }
 
+/// Points of a `log_range`, at most.
+const LONGEST_RANGE: f64 = 100_000.0;
+
 /// `log_range(a, b, n)`: n numbers from a to b, equal in ratio.
 fn log_range(eval: &mut Eval<'_>, args: &Args, span: Span) -> Value {
     let [(Value::Number(a), _), (Value::Number(b), _), (Value::Number(n), _)] =
@@ -355,6 +358,14 @@ fn log_range(eval: &mut Eval<'_>, args: &Args, span: Span) -> Value {
     let mut unit_a = a.clone();
     if a.unit.is_none() && !b.unit.is_none() {
         unit_a.unit = b.unit.clone();
+    }
+    // A sweep of more points is a slip of the pen, and its list would not fit into memory.
+    if n.value > LONGEST_RANGE {
+        let text = format!("`log_range` of {} points", units::show(n));
+        let p = Problem::new("E0301", span, text).help(format!(
+            "at most {LONGEST_RANGE}; the third argument is how many points there are"
+        ));
+        return eval.problem(p);
     }
     let count = n.value as usize;
     if unit_a.unit != b.unit || a.value <= 0.0 || b.value <= 0.0 || count < 2 {

@@ -95,9 +95,14 @@ pub struct RunDir {
     events: File,
 }
 
-/// The folder of the run `name` with `key`.
+/// The folder of the run `name` with `key`; below `root`, whatever the name is.
 pub fn path_of(root: &Path, name: &str, key: &str) -> PathBuf {
-    root.join(format!("{name}-{}", key8(key)))
+    let safe = |part: &str| match part {
+        "" | "." | ".." => "~".to_owned(),
+        part => part.replace('\\', "~"),
+    };
+    let parts: Vec<String> = name.split('/').map(safe).collect();
+    root.join(format!("{}-{}", parts.join("/"), key8(key)))
 }
 
 /// Where a run stands, without opening it.
@@ -308,6 +313,15 @@ impl RunDir {
 mod tests {
     use super::*;
     use crate::host::FakeHost;
+
+    #[test]
+    fn folders_lie_below_the_root() {
+        let at = |name: &str| path_of(Path::new("runs"), name, "0123456789").display().to_string();
+        assert_eq!(at("iso/07"), "runs/iso/07-01234567");
+        assert_eq!(at("../evil"), "runs/~/evil-01234567");
+        assert_eq!(at("/abs"), "runs/~/abs-01234567");
+        assert_eq!(at(""), "runs/~-01234567");
+    }
 
     fn manifest(name: &str) -> Manifest {
         let inputs = KeyInputs {
