@@ -323,6 +323,7 @@ fn a_run_that_a_fit_asked_for_stands_beside_what_the_fit_says_of_it() {
 
 /// The table of CS336's third assignment, read in the three ways of Hoffmann et al.
 #[test]
+#[allow(clippy::print_stderr, reason = "names the input that is skipped")]
 fn three_readings_of_one_sweep() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let table = root.join("../shared/data/scaling/cs336_isoflops_curves.json");
