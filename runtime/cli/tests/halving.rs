@@ -1,8 +1,8 @@
 //! Successive halving as scripts see it: the worse points are stopped, their way is kept, and a kill changes nothing.
 
-use std::collections::BTreeMap;
-use std::path::Path;
-use std::process::{Command, Stdio};
+mod place;
+
+use std::process::Stdio;
 use std::time::Duration;
 
 /// A step is about 1.2e7 FLOPs; the rungs lie after 25 and 50 of 100 steps.
@@ -31,49 +31,7 @@ sweep rates {
 }
 "#;
 
-struct Place(tempfile::TempDir);
-
-impl Place {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        std::fs::write(folder.path().join("a.cs336"), PROGRAM).expect("written");
-        Self(folder)
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_cs336c"));
-        command
-            .args(arguments)
-            .current_dir(self.0.path())
-            .env("CS336C_CACHE", self.0.path().join("cache"))
-            .stdin(Stdio::null());
-        command
-    }
-
-    fn run(&self, arguments: &[&str]) -> (Option<i32>, String) {
-        let output = self.command(arguments).output().expect("the command starts");
-        let text = [output.stdout, output.stderr].concat();
-        (output.status.code(), String::from_utf8(text).expect("text"))
-    }
-
-    /// What the runs of a sweep are and gave, but for times: metrics, results, and where they were stopped.
-    fn ledger(&self, folder: &str) -> BTreeMap<String, String> {
-        let folder = self.0.path().join(folder);
-        let read = |path: &Path| std::fs::read_to_string(path).unwrap_or_default();
-        std::fs::read_dir(folder)
-            .expect("there are runs")
-            .map(|entry| {
-                let path = entry.expect("listed").path();
-                let result = read(&path.join("result.json"));
-                let lasting: String =
-                    result.lines().filter(|line| !line.contains("\"seconds\"")).collect();
-                let name = path.file_name().expect("named").to_string_lossy().into_owned();
-                let stopped = read(&path.join("stopped.json"));
-                (name, read(&path.join("metrics.jsonl")) + &lasting + &stopped)
-            })
-            .collect()
-    }
-}
+use place::Place;
 
 fn steps(row: &str) -> usize {
     row.lines().filter(|line| line.starts_with("{\"step\"")).count()
@@ -81,7 +39,7 @@ fn steps(row: &str) -> usize {
 
 #[test]
 fn the_worse_half_stops_at_each_rung_and_a_kill_changes_nothing() {
-    let place = Place::new();
+    let place = Place::new(PROGRAM);
     let (exit, text) = place.run(&["plan", "a.cs336", "rates"]);
     assert_eq!(exit, Some(0), "{text}");
     assert!(
@@ -130,7 +88,7 @@ fn the_worse_half_stops_at_each_rung_and_a_kill_changes_nothing() {
 
 #[test]
 fn the_stretches_between_rungs_may_cost_no_more_than_the_total() {
-    let place = Place::new();
+    let place = Place::new(PROGRAM);
     // 8 x 25 + 4 x 25 + 2 x 50 steps are those of four runs.
     let (exit, text) = place.run(&["check", "a.cs336", "--set", "rates.total=3.9 * small.flops"]);
     assert_eq!(exit, Some(1), "{text}");

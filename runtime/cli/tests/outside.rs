@@ -1,40 +1,17 @@
 //! Sweeps whose points others run: a table of results, and training APIs that count every question, fail now and then, and take no more
 //! than their budget.
 
+mod place;
+
 use std::collections::BTreeMap;
-use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 use tiny_http::{Method, Request, Response, Server};
 
-struct Place(tempfile::TempDir);
+use place::Place;
 
 impl Place {
-    fn new(program: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        std::fs::write(folder.path().join("a.cs336"), program).expect("written");
-        Self(folder)
-    }
-
-    fn run(&self, arguments: &[&str]) -> (Option<i32>, String) {
-        let output = Command::new(env!("CARGO_BIN_EXE_cs336c"))
-            .args(arguments)
-            .current_dir(self.0.path())
-            .env("CS336C_CACHE", self.0.path().join("cache"))
-            .env("TRAINING_KEY", "open sesame")
-            .stdin(Stdio::null())
-            .output()
-            .expect("the command starts");
-        let text = [output.stdout, output.stderr].concat();
-        (output.status.code(), String::from_utf8(text).expect("text"))
-    }
-
-    fn rows(&self, question: &str) -> Vec<Value> {
-        let (_, text) = self.run(&["query", question, "--file", "a.cs336", "--format", "json"]);
-        serde_json::from_str(&text).expect("json")
-    }
-
     /// All that is in a folder, as one text.
     fn everything(&self, folder: &str) -> String {
         let mut open = vec![self.0.path().join(folder)];

@@ -1,8 +1,8 @@
 //! Searches as scripts see them: the same points at any number of jobs, after any kill, and what the best one is told to the rest of the program.
 
-use std::collections::BTreeMap;
-use std::path::Path;
-use std::process::{Command, Stdio};
+mod place;
+
+use std::process::Stdio;
 use std::time::Duration;
 
 const PROGRAM: &str = r#"
@@ -47,31 +47,9 @@ train longer = small with { budget = 30 steps, optimizer.lr.peak = rates.best.pe
 train tuned = small with { budget = 10 steps, init = rates.best.final }
 "#;
 
-struct Place(tempfile::TempDir);
+use place::Place;
 
 impl Place {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        std::fs::write(folder.path().join("a.cs336"), PROGRAM).expect("written");
-        Self(folder)
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_cs336c"));
-        command
-            .args(arguments)
-            .current_dir(self.0.path())
-            .env("CS336C_CACHE", self.0.path().join("cache"))
-            .stdin(Stdio::null());
-        command
-    }
-
-    fn run(&self, arguments: &[&str]) -> (Option<i32>, String) {
-        let output = self.command(arguments).output().expect("the command starts");
-        let text = [output.stdout, output.stderr].concat();
-        (output.status.code(), String::from_utf8(text).expect("text"))
-    }
-
     /// The one run that a question gives.
     fn row(&self, question: &str) -> serde_json::Value {
         let (_, text) = self.run(&["query", question, "--file", "a.cs336", "--format", "json"]);
@@ -84,29 +62,11 @@ impl Place {
     fn forget(&self) {
         std::fs::remove_dir_all(self.0.path().join("cache/facts")).expect("facts were learned");
     }
-
-    /// What the runs of a sweep are and gave, but for times.
-    fn ledger(&self, folder: &str) -> BTreeMap<String, String> {
-        let folder = self.0.path().join(folder);
-        let read = |path: &Path| std::fs::read_to_string(path).unwrap_or_default();
-        std::fs::read_dir(folder)
-            .expect("there are runs")
-            .map(|entry| {
-                let path = entry.expect("listed").path();
-                let result = read(&path.join("result.json"));
-                let lasting: String =
-                    result.lines().filter(|line| !line.contains("\"seconds\"")).collect();
-                let name = path.file_name().expect("named").to_string_lossy().into_owned();
-                let stopped = read(&path.join("stopped.json"));
-                (name, read(&path.join("metrics.jsonl")) + &lasting + &stopped)
-            })
-            .collect()
-    }
 }
 
 #[test]
 fn a_search_draws_the_same_points_at_any_number_of_jobs_and_after_kills() {
-    let place = Place::new();
+    let place = Place::new(PROGRAM);
     let (exit, text) = place.run(&["plan", "a.cs336", "rates"]);
     assert_eq!(exit, Some(0), "{text}");
     assert!(text.contains("0 of 14 points done") && text.contains("and 8 more points"), "{text}");
@@ -146,7 +106,7 @@ fn a_search_draws_the_same_points_at_any_number_of_jobs_and_after_kills() {
 
 #[test]
 fn the_best_point_is_told_to_the_rest_of_the_program() {
-    let place = Place::new();
+    let place = Place::new(PROGRAM);
     let (exit, text) = place.run(&["check", "a.cs336"]);
     assert_eq!(exit, Some(0), "{text}");
     assert!(text.contains("longer   known after `rates`"), "{text}");
@@ -162,7 +122,7 @@ fn the_best_point_is_told_to_the_rest_of_the_program() {
 
 #[test]
 fn a_search_by_chance_knows_all_its_points_before() {
-    let place = Place::new();
+    let place = Place::new(PROGRAM);
     let (exit, text) = place.run(&["plan", "a.cs336", "chance"]);
     assert_eq!(exit, Some(0), "{text}");
     assert!(text.contains("chance/04") && !text.contains("more points"), "{text}");

@@ -1,8 +1,8 @@
 //! Sweeps as scripts see them: killed without warning, with points that fail, dearer than they may be.
 
-use std::collections::BTreeMap;
-use std::path::Path;
-use std::process::{Command, Stdio};
+mod place;
+
+use std::process::Stdio;
 use std::time::Duration;
 
 const PROGRAM: &str = r#"
@@ -34,52 +34,11 @@ sweep wild {
 }
 "#;
 
-struct Place(tempfile::TempDir);
-
-impl Place {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        std::fs::write(folder.path().join("a.cs336"), PROGRAM).expect("written");
-        Self(folder)
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_cs336c"));
-        command
-            .args(arguments)
-            .current_dir(self.0.path())
-            .env("CS336C_CACHE", self.0.path().join("cache"))
-            .stdin(Stdio::null());
-        command
-    }
-
-    fn run(&self, arguments: &[&str]) -> (Option<i32>, String) {
-        let output = self.command(arguments).output().expect("the command starts");
-        let text = [output.stdout, output.stderr].concat();
-        (output.status.code(), String::from_utf8(text).expect("text"))
-    }
-
-    /// What the runs of a sweep are and gave, but for times.
-    fn ledger(&self, folder: &str) -> BTreeMap<String, String> {
-        let folder = self.0.path().join(folder);
-        let read = |path: &Path| std::fs::read_to_string(path).unwrap_or_default();
-        std::fs::read_dir(folder)
-            .expect("there are runs")
-            .map(|entry| {
-                let path = entry.expect("listed").path();
-                let result = read(&path.join("result.json"));
-                let lasting: String =
-                    result.lines().filter(|line| !line.contains("\"seconds\"")).collect();
-                let name = path.file_name().expect("named").to_string_lossy().into_owned();
-                (name, read(&path.join("metrics.jsonl")) + &lasting)
-            })
-            .collect()
-    }
-}
+use place::Place;
 
 #[test]
 fn a_sweep_that_is_killed_three_times_leaves_the_ledger_of_an_undisturbed_one() {
-    let place = Place::new();
+    let place = Place::new(PROGRAM);
     let (exit, text) = place.run(&["run", "a.cs336", "rates", "--runs", "whole", "--threads", "2"]);
     assert_eq!(exit, Some(0), "{text}");
     for pause in [900, 500, 700] {
@@ -108,7 +67,7 @@ fn a_sweep_that_is_killed_three_times_leaves_the_ledger_of_an_undisturbed_one() 
 
 #[test]
 fn a_point_that_fails_does_not_stop_the_others_and_is_tried_again_on_request() {
-    let place = Place::new();
+    let place = Place::new(PROGRAM);
     let (exit, text) = place.run(&["run", "a.cs336", "wild"]);
     assert_eq!(exit, Some(4), "{text}");
     assert!(text.contains("wild/01: failed [E0853]"), "{text}");
@@ -127,7 +86,7 @@ fn a_point_that_fails_does_not_stop_the_others_and_is_tried_again_on_request() {
 
 #[test]
 fn a_sweep_that_costs_more_than_it_may_is_refused_before_anything_runs() {
-    let place = Place::new();
+    let place = Place::new(PROGRAM);
     let (exit, text) = place.run(&["run", "a.cs336", "rates", "--set", "rates.total=1e9 FLOPs"]);
     assert_eq!(exit, Some(1), "{text}");
     assert!(text.contains("E0501") && text.contains("the dearest points"), "{text}");
