@@ -32,6 +32,18 @@ pub(crate) enum Command {
         #[arg(long)]
         kernels: bool,
     },
+    /// Time optimizer steps of a training run on random tokens: whole, and by layer; nothing is read or recorded
+    Profile {
+        #[command(flatten)]
+        source: Source,
+        /// The training run; none: the only one
+        node: Option<String>,
+        /// How many steps, besides the first
+        #[arg(long, value_name = "N", default_value_t = 10)]
+        steps: usize,
+        #[command(flatten)]
+        machine: Machine,
+    },
     /// Print a tensor graph of a training run's model
     Graph {
         #[command(flatten)]

@@ -19,6 +19,7 @@ mod explain;
 mod export;
 mod fmt;
 mod host;
+mod profile;
 mod program;
 mod query;
 mod render;
@@ -63,6 +64,9 @@ fn command() -> Exit {
         Command::Check(source) => show::check(&host, style, &source),
         Command::Plan { source, nodes, costs, kernels } => {
             show::plan(&host, style, &source, &nodes, show::Shown { costs, kernels })
+        }
+        Command::Profile { source, node, steps, machine } => {
+            profile::profile(&host, style, &source, node.as_deref(), steps, &machine)
         }
         Command::Graph { source, node, stage } => show::graph(&host, &source, &node, stage),
         Command::Run { source, nodes, yes, retry, jobs, machine } => {

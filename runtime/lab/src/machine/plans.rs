@@ -10,7 +10,7 @@ use cs336_compiler::graph::{Graph, Name, Type};
 use cs336_compiler::programs::{Compiled, DecodePrograms, StateInfo, StateStart, TrainPrograms};
 use cs336_compiler::scalar::DType;
 use cs336_data::Batch;
-use cs336_device::{Cpu, DeviceError, Executable, Options, RuntimeValues, Store};
+use cs336_device::{Cpu, DeviceError, Executable, Options, Profile, RuntimeValues, Store};
 
 use super::{Machine, StepInput, StepOutput};
 use crate::checkpoint::Tensor;
@@ -68,6 +68,16 @@ impl<'a> PlanMachine<'a> {
     /// The names and types of what it keeps.
     pub fn programs(&self) -> &TrainPrograms {
         &self.programs
+    }
+
+    /// Measures the time of each launch of a step from now on, or no more.
+    pub fn watch_time(&mut self, watch: bool) {
+        self.step.executable.set_options(Options { profile: watch, ..Options::default() });
+    }
+
+    /// What [`watch_time`](Self::watch_time) has measured since the last call.
+    pub fn take_profile(&mut self) -> Profile {
+        self.step.executable.take_profile()
     }
 
     fn writer(&mut self, prompt: usize, capacity: usize) -> Result<(), LabError> {
