@@ -6,7 +6,7 @@
 //!
 //! The rules: a map is stored like its widest operand. A product of data with a weight keeps the axes of the data outermost,
 //! then come those of the weight, so that rows stay rows. A window puts its axis where the old one was. A loop
-//! carries and slices in the order in which it is given. A value that only goes out is made in the order that is wanted
+//! carries and slices in the order in which it is given. A value that goes out, or into maps and sums that go out, is made in the order that is wanted
 //! there, if its operation can do that in one go; otherwise an [`Op::Expand`] without new axes is the copy that remains, and all
 //! others of that kind vanish.
 
@@ -59,7 +59,9 @@ impl Level<'_> {
             }
             let (op, ty) = match &node.op {
                 Op::Input(i) => (node.op.clone(), self.inputs[*i as usize].clone()),
-                Op::Scan(scan) => looped(&b, scan, node, &x, &live),
+                Op::Scan(scan) => {
+                    looped(&b, scan, node, &x, &live, self.wanted_of(id, scan, &wishes))
+                }
                 op => (op.clone(), Type::new(node.ty.dtype, axes(&b, node, &x, &live))),
             };
             let ty = match &wishes[id.0 as usize] {
@@ -81,30 +83,79 @@ impl Level<'_> {
         b.graph
     }
 
-    // In which order a value with one reader is wanted by it, as far as outputs say.
+    // In which order a value is wanted by its readers, as far as outputs say and readers agree. Maps hand on what is wanted of them; sums take any order;
+    // what other readers want is not known, so they keep the natural one.
     fn wishes(&self) -> Vec<Option<Vec<Axis>>> {
         let graph = self.graph;
-        let mut uses = vec![0; graph.nodes.len()];
-        let read = graph.nodes.iter().flat_map(|n| &n.inputs);
-        read.chain(graph.outputs.iter().map(|o| &o.node)).for_each(|x| uses[x.0 as usize] += 1);
-        let mut wishes: Vec<Option<Vec<Axis>>> = vec![None; graph.nodes.len()];
+        let mut wishes = vec![Wish::Open; graph.nodes.len()];
         for (output, wanted) in graph.outputs.iter().zip(&self.wanted) {
-            if uses[output.node.0 as usize] == 1 {
-                wishes[output.node.0 as usize] = wanted.clone();
+            if let Some(wanted) = wanted {
+                wishes[output.node.0 as usize].join(wanted);
             }
         }
         for id in graph.ids().rev() {
             let node = graph.node(id);
             let passes = permutes(graph, node) || is_map(&node.op);
-            let Some(wish) = wishes[id.0 as usize].clone().filter(|_| passes) else { continue };
+            let any = matches!(node.op, Op::Reduce { .. } | Op::LogSumExp { .. });
+            let wish = wishes[id.0 as usize].clone();
             for x in &node.inputs {
-                let same = graph.ty(*x).axes.len() == wish.len();
-                if same && uses[x.0 as usize] == 1 {
-                    wishes[x.0 as usize] = Some(wish.clone());
+                let there = &mut wishes[x.0 as usize];
+                match &wish {
+                    _ if any => {}
+                    Wish::For(order) if passes => {
+                        if graph.ty(*x).axes.len() == order.len() {
+                            there.join(order);
+                        }
+                    }
+                    Wish::Open | Wish::Natural if passes => {}
+                    Wish::Open | Wish::For(_) | Wish::Natural => *there = Wish::Natural,
                 }
             }
         }
-        wishes
+        let order = |wish| match wish {
+            Wish::For(order) => Some(order),
+            Wish::Open | Wish::Natural => None,
+        };
+        wishes.into_iter().map(order).collect()
+    }
+
+    // Of each result of a loop, how it is wanted outside.
+    fn wanted_of(
+        &self,
+        id: NodeId,
+        scan: &Scan,
+        wishes: &[Option<Vec<Axis>>],
+    ) -> Vec<Option<Vec<Axis>>> {
+        let mut wanted = vec![None; scan.body.outputs.len()];
+        for (reader, wish) in self.graph.nodes.iter().zip(wishes) {
+            if let (Op::Part(n), Some(wish)) = (&reader.op, wish)
+                && reader.inputs[0] == id
+                && wish.first() == Some(&scan.axis)
+            {
+                wanted[*n as usize] = Some(wish[1..].to_vec());
+            }
+        }
+        wanted
+    }
+}
+
+// In which order a value is wanted.
+#[derive(Clone)]
+enum Wish {
+    // Nobody has said.
+    Open,
+    For(Vec<Axis>),
+    // In the one that comes of itself: readers disagree, or one of them is not known to do without it.
+    Natural,
+}
+
+impl Wish {
+    fn join(&mut self, order: &[Axis]) {
+        *self = match self {
+            Self::Open => Self::For(order.to_vec()),
+            Self::For(known) if known == order => return,
+            Self::For(_) | Self::Natural => Self::Natural,
+        };
     }
 }
 
@@ -225,7 +276,14 @@ fn axes(b: &Builder, node: &Node, x: &[NodeId], varies: &[bool]) -> Vec<Axis> {
 }
 
 // A loop whose body is arranged for what it is given; and the type of its first result.
-fn looped(b: &Builder, scan: &Scan, node: &Node, x: &[NodeId], varies: &[bool]) -> (Op, Type) {
+fn looped(
+    b: &Builder,
+    scan: &Scan,
+    node: &Node,
+    x: &[NodeId],
+    varies: &[bool],
+    outside: Vec<Option<Vec<Axis>>>,
+) -> (Op, Type) {
     let axis = &scan.axis;
     let given = |i: usize| {
         let mut ty = b.ty(x[i]).clone();
@@ -238,13 +296,13 @@ fn looped(b: &Builder, scan: &Scan, node: &Node, x: &[NodeId], varies: &[bool]) 
     // A carry becomes what the others are.
     let any = varies.iter().any(|v| *v);
     let varies = varies.iter().enumerate().map(|(i, v)| *v || i < scan.carries && any).collect();
-    let wanted = scan.body.outputs.iter().enumerate().map(|(i, output)| {
+    let wanted = scan.body.outputs.iter().zip(outside).enumerate().map(|(i, (output, outside))| {
         let node = scan.body.node(output.node);
         if i < scan.carries {
             return Some(inputs[i].axes.clone());
         }
         // An order that was asked for: gradients in the order of their weights.
-        permutes(&scan.body, node).then(|| node.ty.axes.clone())
+        outside.or_else(|| permutes(&scan.body, node).then(|| node.ty.axes.clone()))
     });
     let wanted = wanted.collect();
     let body = Level { graph: &scan.body, inputs, varies, wanted }.arranged();

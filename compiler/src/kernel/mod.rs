@@ -304,6 +304,40 @@ pub enum RowOpKind {
     ArgSort,
 }
 
+impl Inst {
+    /// The instructions that it reads.
+    pub fn reads(&self) -> Vec<Ref> {
+        match self {
+            Self::Load { indirect, .. } => indirect.iter().map(|i| i.index).collect(),
+            Self::Coord(_) | Self::Param(..) | Self::Row(_) | Self::Const(..) => vec![],
+            Self::Unary(_, a) | Self::Cast(_, a) => vec![*a],
+            Self::Binary(_, a, b) => vec![*a, *b],
+            Self::Select(c, a, b) => vec![*c, *a, *b],
+            Self::Random { counters, .. } => counters.to_vec(),
+        }
+    }
+
+    /// Puts others in the place of what it reads.
+    pub fn move_reads(&mut self, mut to: impl FnMut(Ref) -> Ref) {
+        let mut moved = |r: &mut Ref| *r = to(*r);
+        match self {
+            Self::Load { indirect, .. } => indirect.iter_mut().for_each(|i| moved(&mut i.index)),
+            Self::Coord(_) | Self::Param(..) | Self::Row(_) | Self::Const(..) => {}
+            Self::Unary(_, a) | Self::Cast(_, a) => moved(a),
+            Self::Binary(_, a, b) => {
+                moved(a);
+                moved(b);
+            }
+            Self::Select(c, a, b) => {
+                moved(c);
+                moved(a);
+                moved(b);
+            }
+            Self::Random { counters, .. } => counters.iter_mut().for_each(moved),
+        }
+    }
+}
+
 impl Kernel {
     /// The operands in launch order.
     pub fn operands(&self) -> Vec<&Operand> {

@@ -37,7 +37,7 @@ pub(crate) fn hoisted(
     let mut wanted: BTreeSet<Ref> = BTreeSet::new();
     for (inst, inst_fixed) in stage.insts.iter().zip(&fixed) {
         if !inst_fixed {
-            wanted.extend(reads_of(inst).into_iter().filter(|r| fixed[*r as usize]));
+            wanted.extend(inst.reads().into_iter().filter(|r| fixed[*r as usize]));
         }
     }
     for effect in &stage.effects {
@@ -64,17 +64,6 @@ pub(crate) fn hoisted(
     (Some(before), pruned(Stage { per_row: false, insts, effects: stage.effects }))
 }
 
-fn reads_of(inst: &Inst) -> Vec<Ref> {
-    match inst {
-        Inst::Load { indirect, .. } => indirect.iter().map(|i| i.index).collect(),
-        Inst::Coord(_) | Inst::Param(..) | Inst::Row(_) | Inst::Const(..) => vec![],
-        Inst::Unary(_, a) | Inst::Cast(_, a) => vec![*a],
-        Inst::Binary(_, a, b) => vec![*a, *b],
-        Inst::Select(c, a, b) => vec![*c, *a, *b],
-        Inst::Random { counters, .. } => counters.to_vec(),
-    }
-}
-
 // Without instructions that nothing reads.
 fn pruned(mut stage: Stage) -> Stage {
     let mut live = vec![false; stage.insts.len()];
@@ -84,7 +73,7 @@ fn pruned(mut stage: Stage) -> Stage {
     }
     for i in (0..stage.insts.len()).rev() {
         if live[i] {
-            reads_of(&stage.insts[i]).into_iter().for_each(|r| live[r as usize] = true);
+            stage.insts[i].reads().into_iter().for_each(|r| live[r as usize] = true);
         }
     }
     let mut to: Vec<Ref> = Vec::new();
@@ -95,27 +84,12 @@ fn pruned(mut stage: Stage) -> Stage {
     }
     let mut keep = live.iter();
     stage.insts.retain(|_| keep.next().copied().unwrap_or(false));
-    let moved = |r: &mut Ref| *r = to[*r as usize];
     for inst in &mut stage.insts {
-        match inst {
-            Inst::Load { indirect, .. } => indirect.iter_mut().for_each(|i| moved(&mut i.index)),
-            Inst::Coord(_) | Inst::Param(..) | Inst::Row(_) | Inst::Const(..) => {}
-            Inst::Unary(_, a) | Inst::Cast(_, a) => moved(a),
-            Inst::Binary(_, a, b) => {
-                moved(a);
-                moved(b);
-            }
-            Inst::Select(c, a, b) => {
-                moved(c);
-                moved(a);
-                moved(b);
-            }
-            Inst::Random { counters, .. } => counters.iter_mut().for_each(moved),
-        }
+        inst.move_reads(|r| to[r as usize]);
     }
     for effect in &mut stage.effects {
         let (Effect::Store { value, .. } | Effect::Reduce { value, .. }) = effect;
-        moved(value);
+        *value = to[*value as usize];
     }
     stage
 }

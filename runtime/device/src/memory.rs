@@ -2,6 +2,8 @@
 //!
 //! Promises: every view is inside its block and aligned for its type; the block's address does not change while it lives.
 
+use memmap2::MmapMut;
+
 use crate::error::DeviceError;
 
 /// Bytes of a cache line; every block begins at a multiple.
@@ -11,10 +13,19 @@ pub(crate) const ALIGN: usize = 64;
 #[derive(Clone, Copy)]
 struct Line([u8; ALIGN]);
 
+/// From so many bytes on a block is made of fresh pages: they are zero without being written, and large ones where the system has them, which
+/// saves the processor looking up many small ones.
+const PAGES: usize = 1 << 20;
+
 /// Zeroed memory of a fixed size.
 pub struct Block {
-    lines: Vec<Line>,
+    memory: Memory,
     bytes: usize,
+}
+
+enum Memory {
+    Lines(Vec<Line>),
+    Pages(MmapMut),
 }
 
 impl std::fmt::Debug for Block {
@@ -33,13 +44,19 @@ impl Plain for f32 {}
 impl Block {
     /// `bytes` zeroes. `what` names the use in the error.
     pub fn zeroed(bytes: usize, what: &str) -> Result<Self, DeviceError> {
+        let full = || DeviceError::OutOfMemory { what: what.to_owned(), bytes };
+        if bytes >= PAGES {
+            let pages = MmapMut::map_anon(bytes).map_err(|_| full())?;
+            // Only a matter of speed: a system without large pages says no.
+            #[cfg(target_os = "linux")]
+            pages.advise(memmap2::Advice::HugePage).ok();
+            return Ok(Self { memory: Memory::Pages(pages), bytes });
+        }
         let count = bytes.div_ceil(ALIGN);
         let mut lines = Vec::new();
-        lines
-            .try_reserve_exact(count)
-            .map_err(|_| DeviceError::OutOfMemory { what: what.to_owned(), bytes })?;
+        lines.try_reserve_exact(count).map_err(|_| full())?;
         lines.resize(count, Line([0; ALIGN]));
-        Ok(Self { lines, bytes })
+        Ok(Self { memory: Memory::Lines(lines), bytes })
     }
 
     /// How many bytes it has.
@@ -63,20 +80,25 @@ impl Block {
     }
 
     pub(crate) fn address(&mut self) -> *mut u8 {
-        self.lines.as_mut_ptr().cast()
+        match &mut self.memory {
+            Memory::Lines(lines) => lines.as_mut_ptr().cast(),
+            Memory::Pages(pages) => pages.as_mut_ptr(),
+        }
     }
 
     pub(crate) fn typed<T: Plain>(&self) -> &[T] {
-        // SAFETY: `lines` holds at least `bytes` initialised bytes, aligned to 64; every bit pattern is a `Plain` value.
-        unsafe {
-            std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.bytes / size_of::<T>())
-        }
+        let at: *const u8 = match &self.memory {
+            Memory::Lines(lines) => lines.as_ptr().cast(),
+            Memory::Pages(pages) => pages.as_ptr(),
+        };
+        // SAFETY: there are at least `bytes` initialised bytes, aligned to 64; every bit pattern is a `Plain` value.
+        unsafe { std::slice::from_raw_parts(at.cast(), self.bytes / size_of::<T>()) }
     }
 
     pub(crate) fn typed_mut<T: Plain>(&mut self) -> &mut [T] {
         let count = self.bytes / size_of::<T>();
         // SAFETY: as in `typed`; the exclusive borrow of `self` makes the slice the only way to the memory.
-        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), count) }
+        unsafe { std::slice::from_raw_parts_mut(self.address().cast(), count) }
     }
 }
 
@@ -91,6 +113,11 @@ mod tests {
         b.typed_mut::<f32>().copy_from_slice(&[1.0, 2.0, 3.0]);
         assert_eq!(b.typed::<i32>()[0], 0x3f80_0000);
         assert_eq!(b.len(), 12);
+        let mut large = Block::zeroed(PAGES + 4, "test").expect("a megabyte");
+        assert_eq!(large.address() as usize % ALIGN, 0);
+        assert!(large.typed::<i32>().iter().all(|v| *v == 0));
+        large.typed_mut::<i32>()[PAGES / 4] = 7;
+        assert_eq!(large.bytes()[PAGES], 7);
         assert!(Block::zeroed(0, "nothing").expect("no bytes").is_empty());
     }
 }

@@ -15,6 +15,7 @@ pub(crate) mod rowop;
 pub(crate) mod scatter;
 pub(crate) mod strips;
 pub(crate) mod sums;
+pub(crate) mod wide;
 
 #[allow(
     clippy::disallowed_types,

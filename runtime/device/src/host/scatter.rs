@@ -5,6 +5,8 @@
 
 use cs336_compiler::kernel::{Access, Scatter};
 
+use cs336_compiler::scalar::DType;
+
 use super::cells::{View, offset_of};
 use super::pool::{Pool, cut};
 
@@ -28,8 +30,17 @@ pub(crate) unsafe fn run(kernel: &Scatter, pool: &Pool, operands: &[*mut u8]) {
         let start = |view: &View<'_>| offset_of(outer, &kernel.outer, &view.strides[..o]);
         let (y0, index0, table0) = (start(&y), start(&index), start(&table));
         let column = |view: &View<'_>, c: usize| offset_of(c, &kernel.cols, &view.strides[o + r..]);
+        // Where a row's columns lie side by side as f32, they are added as a slice.
+        let dense = |v: &View<'_>| v.dtype == DType::F32 && v.strides[o + r..] == [1];
+        let slices = dense(&y) && dense(&table);
         if !add {
             for entry in low..high {
+                if slices {
+                    let at = table.at(table0 + entry as i64 * kernel.stride).cast::<f32>();
+                    // SAFETY: the columns of an entry that this task owns, side by side inside the table.
+                    unsafe { std::slice::from_raw_parts_mut(at, columns) }.fill(0.0);
+                    continue;
+                }
                 for c in 0..columns {
                     let at = table0 + entry as i64 * kernel.stride + column(&table, c);
                     // SAFETY: inside the table; this task owns its entries `low..high`.
@@ -51,6 +62,15 @@ pub(crate) unsafe fn run(kernel: &Scatter, pool: &Pool, operands: &[*mut u8]) {
             }
             let from = y0 + row_of(&y);
             let to = table0 + entry as i64 * kernel.stride + row_of(&table);
+            if slices {
+                // SAFETY: the columns of a row, side by side inside y, which nobody writes.
+                let from = unsafe { std::slice::from_raw_parts(y.at(from).cast::<f32>(), columns) };
+                let at = table.at(to).cast::<f32>();
+                // SAFETY: the columns of an entry that this task owns, side by side inside the table.
+                let to = unsafe { std::slice::from_raw_parts_mut(at, columns) };
+                to.iter_mut().zip(from).for_each(|(a, b)| *a += b);
+                continue;
+            }
             for c in 0..columns {
                 let (a, b) = if straight {
                     (from + c as i64 * y_step, to + c as i64 * table_step)
@@ -71,14 +91,18 @@ pub(crate) unsafe fn run(kernel: &Scatter, pool: &Pool, operands: &[*mut u8]) {
 #[cfg(test)]
 mod tests {
     use cs336_compiler::kernel::Kernel;
-    use cs336_compiler::scalar::DType;
 
     use super::*;
     use crate::host::oracle::{distance, launch, noise, operand};
 
     #[test]
     fn rows_are_added_in_order_and_strays_are_dropped() {
-        for (rows, cols, limit) in [(1, 1, 1), (40, 17, 6), (300, 64, 50)] {
+        for (dtype, rows, cols, limit) in [
+            (DType::Bf16, 1, 1, 1),
+            (DType::Bf16, 40, 17, 6),
+            (DType::F32, 40, 17, 6),
+            (DType::F32, 300, 64, 50),
+        ] {
             for access in [Access::Write, Access::Accumulate] {
                 let c = cols as i64;
                 let k = Scatter {
@@ -88,7 +112,7 @@ mod tests {
                     limit,
                     stride: c,
                     operands: [
-                        operand(DType::Bf16, &[rows as i64 * c, c, 1], Access::Read),
+                        operand(dtype, &[rows as i64 * c, c, 1], Access::Read),
                         operand(DType::I32, &[0, 1, 0], Access::Read),
                         operand(DType::F32, &[limit as i64 * c, 0, 1], access),
                     ],

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use cs336_compiler::scalar::{BinOp, UnOp};
 
-use super::clif::sums::Function;
+use super::clif::Function;
 
 /// Called by compiled code: `out[i] = f(a[i], b[i])` for `count` numbers; `out` may be `a` or `b`.
 ///

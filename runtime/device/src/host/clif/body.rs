@@ -1,4 +1,6 @@
-//! One fused body: its instructions in order, with loads and stores, for one column or four neighbouring ones.
+//! The instructions of a fused body, with loads and stores, for one column or four neighbouring ones.
+//!
+//! Functions that are calls are emitted here for single numbers only; [`phases`](super::phases) sees to those that vary along the columns.
 
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{InstBuilder, Value, types};
@@ -9,6 +11,7 @@ use super::Extern;
 use super::lanes::{Kind, LANES, Ops, Val, plain, type_of};
 
 /// Where a body stands: the operands' addresses and the coordinates.
+#[derive(Clone, Copy)]
 pub(super) struct Place<'p> {
     /// The views.
     pub(super) operands: &'p [Operand],
@@ -40,18 +43,15 @@ impl Place<'_> {
     }
 }
 
-/// Emits the instructions and returns all their values.
-pub(super) fn body(ops: &mut Ops<'_, '_>, place: &Place<'_>, insts: &[Inst]) -> Vec<Val> {
-    let mut values: Vec<Val> = Vec::with_capacity(insts.len());
-    for inst in insts {
-        let value = emit(ops, place, inst, &values);
-        values.push(value);
-    }
-    values
-}
-
-fn emit(ops: &mut Ops<'_, '_>, place: &Place<'_>, inst: &Inst, values: &[Val]) -> Val {
-    let at = |r: &u32| values[*r as usize];
+/// Emits an instruction; `values` has those that it reads.
+pub(super) fn emit(
+    ops: &mut Ops<'_, '_>,
+    place: &Place<'_>,
+    inst: &Inst,
+    values: &[Option<Val>],
+) -> Val {
+    let nan = ops.float(f32::NAN);
+    let at = |r: &u32| values[*r as usize].unwrap_or(nan);
     match inst {
         Inst::Load { operand, indirect, guards, outside } => {
             let indices: Vec<(Val, &Indirect)> =
@@ -79,19 +79,18 @@ fn emit(ops: &mut Ops<'_, '_>, place: &Place<'_>, inst: &Inst, values: &[Val]) -
         }
         Inst::Cast(dtype, a) => cast(ops, *dtype, at(a)),
         Inst::Random { dist, stream, counters, seed, step } => {
-            let call = match dist {
-                Dist::Uniform => Extern::Uniform,
-                Dist::Normal => Extern::Normal,
-            };
             let counters = counters.map(|c| ops.to_i(at(&c)));
-            let mut param =
-                |i: u32| ops.b.ins().load(types::I32, plain(), place.params, 4 * i as i32);
+            let mut param = |i: u32| {
+                let v = ops.b.ins().load(types::I32, plain(), place.params, 4 * i as i32);
+                ops.b.ins().uextend(types::I64, v)
+            };
             let (low, high, step) = (param(seed[0]), param(seed[1]), param(*step));
+            let high = ops.b.ins().ishl_imm_u(high, 32);
+            let seed = ops.b.ins().bor(low, high);
             let stream = ops.b.ins().iconst(types::I64, *stream as i64);
-            ops.each(counters.iter().any(|c| c.wide), |ops, lane| {
-                let [a, b, c] = counters.map(|c| ops.lane(c, lane).v);
-                ops.call(call, &[low, high, stream, a, b, c, step], Kind::F)
-            })
+            let normal = ops.b.ins().iconst(types::I64, i64::from(*dist == Dist::Normal));
+            let [a, b, c] = counters.map(|c| c.v);
+            ops.call(Extern::Draw, &[normal, seed, stream, step, a, b, c], Kind::F)
         }
     }
 }
@@ -187,15 +186,15 @@ fn unary_float(ops: &mut Ops<'_, '_>, op: UnOp, x: Val) -> Val {
             let one = ops.float(1.0);
             ops.div(one, x)
         }
-        UnOp::Exp => ops.exp(x),
-        UnOp::Log => ops.log(x),
+        UnOp::Exp => ops.call(Extern::Exp, &[x.v], Kind::F),
+        UnOp::Log => ops.call(Extern::Log, &[x.v], Kind::F),
         UnOp::Sqrt => ops.sqrt(x),
         UnOp::Rsqrt => ops.rsqrt(x),
-        UnOp::Sin => ops.sin_cos(x, false),
-        UnOp::Cos => ops.sin_cos(x, true),
-        UnOp::Tanh => ops.tanh(x),
-        UnOp::Erf => ops.erf(x),
-        UnOp::Sigmoid => ops.sigmoid(x),
+        UnOp::Sin => ops.call(Extern::Sin, &[x.v], Kind::F),
+        UnOp::Cos => ops.call(Extern::Cos, &[x.v], Kind::F),
+        UnOp::Tanh => ops.call(Extern::Tanh, &[x.v], Kind::F),
+        UnOp::Erf => ops.call(Extern::Erf, &[x.v], Kind::F),
+        UnOp::Sigmoid => ops.call(Extern::Sigmoid, &[x.v], Kind::F),
         UnOp::Floor => ops.floor(x),
         UnOp::Ceil => ops.ceil(x),
         UnOp::Round => ops.nearest(x),
@@ -229,7 +228,7 @@ fn binary(ops: &mut Ops<'_, '_>, op: BinOp, a: Val, b: Val) -> Val {
             return if op == BinOp::Div {
                 ops.div(a, b)
             } else {
-                ops.call2(Extern::Pow, a, b, Kind::F)
+                ops.call(Extern::Pow, &[a.v, b.v], Kind::F)
             };
         }
         BinOp::Add | BinOp::Sub | BinOp::Mul | BinOp::Min | BinOp::Max | BinOp::Mod => {}

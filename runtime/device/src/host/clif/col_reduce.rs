@@ -1,13 +1,18 @@
 //! A [`ColReduce`] as a function that reduces one range of one outer index into partial results.
+//!
+//! With columns, these are innermost and partial results lie in memory; without, the innermost reduced axis runs in vectors and results stay in
+//! registers.
 
+use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{FuncRef, InstBuilder, Value, types};
 use cranelift_frontend::FunctionBuilder;
-use cs336_compiler::kernel::ColReduce;
+use cs336_compiler::kernel::{ColReduce, Ref};
 
 use super::Extern;
-use super::body::{Place, body, combine, identity, kinds, reduced};
+use super::body::{Place, combine, identity, reduced};
 use super::lanes::{Kind, Ops, Val, plain, type_of};
-use super::rows::{addresses, advance, range, strips, unflatten, unroll};
+use super::phases::Body;
+use super::rows::{Reduced, Sums, addresses, advance, range, strips, unflatten};
 
 pub(super) fn emit(
     kernel: &ColReduce,
@@ -20,19 +25,30 @@ pub(super) fn emit(
     let args: Vec<Value> = b.block_params(entry).to_vec();
     let mut ops = Ops { b, calls };
     let pointers = addresses(&mut ops, args[0], kernel.operands.len());
-    let all = kinds(&kernel.insts, &kernel.operands, &[]);
+    let wanted: Vec<(Ref, bool)> = kernel.results.iter().map(|(_, v, _)| (*v, false)).collect();
+    let before = kernel.outer.len() + kernel.reduced.len();
+    let (axis, extent) = match (kernel.cols.split_last(), kernel.reduced.last()) {
+        (Some((last, rest)), _) => (before + rest.len(), Some(*last)),
+        (None, Some(last)) => (before - 1, Some(*last)),
+        (None, None) => (0, None),
+    };
+    let inner = extent.map(|extent| (axis, extent));
+    let body = Body::new(&kernel.insts, &kernel.operands, &[], &wanted, inner);
     let results: Vec<Kind> =
-        kernel.results.iter().map(|(_, value, _)| as_reduced(all[*value as usize])).collect();
-    let frame = Frame { kernel, kinds: &results, params: args[1], partials: args[5], pointers };
-    frame.reset(&mut ops);
+        (0..kernel.results.len()).map(|number| as_reduced(body.kind(number))).collect();
+    let (params, partials) = (args[1], args[5]);
+    let frame = Frame { kernel, body, kinds: &results, params, partials, pointers };
     let outer = unflatten(&mut ops, args[4], &kernel.outer);
+    if kernel.cols.is_empty() && !kernel.reduced.is_empty() {
+        frame.along(&mut ops, &outer, args[2], args[3]);
+        ops.b.ins().return_(&[]);
+        return results;
+    }
+    frame.reset(&mut ops);
     range(&mut ops, args[2], args[3], 1, |ops, index| {
         let mut coords = outer.clone();
         coords.extend(unflatten(ops, index, &kernel.reduced));
-        let bases = (kernel.operands.iter())
-            .zip(&frame.pointers)
-            .map(|(operand, pointer)| advance(ops, *pointer, operand, 0, &coords))
-            .collect();
+        let bases = frame.bases(ops, &coords);
         let zero = ops.b.ins().iconst(types::I64, 0);
         frame.columns(ops, &kernel.cols, coords, bases, zero);
     });
@@ -50,6 +66,7 @@ pub(super) fn as_reduced(kind: Kind) -> Kind {
 
 struct Frame<'k> {
     kernel: &'k ColReduce,
+    body: Body,
     kinds: &'k [Kind],
     params: Value,
     partials: Value,
@@ -57,6 +74,70 @@ struct Frame<'k> {
 }
 
 impl Frame<'_> {
+    fn bases(&self, ops: &mut Ops<'_, '_>, coords: &[Value]) -> Vec<Value> {
+        (self.kernel.operands.iter())
+            .zip(&self.pointers)
+            .map(|(operand, pointer)| advance(ops, *pointer, operand, 0, coords))
+            .collect()
+    }
+
+    fn place<'p>(&'p self, coords: &'p [Value], bases: &'p [Value]) -> Place<'p> {
+        let nowhere = self.pointers[self.kernel.operands.len()];
+        let (operands, params) = (&self.kernel.operands[..], self.params);
+        Place { operands, bases, coords, inner: None, params, nowhere, rows: &[], wide: false }
+    }
+
+    /// Without columns: `first..last` of the flattened reduced space, a stretch of the innermost reduced axis at a time.
+    fn along(&self, ops: &mut Ops<'_, '_>, outer: &[Value], first: Value, last: Value) {
+        let Some((extent, around)) = self.kernel.reduced.split_last() else { return };
+        let extent = (*extent).max(1) as i64;
+        let axis = outer.len() + around.len();
+        let all = (self.kernel.results.iter().zip(self.kinds).enumerate())
+            .map(|(number, ((op, _, _), kind))| Reduced {
+                number,
+                op: *op,
+                into: number,
+                kind: *kind,
+            })
+            .collect();
+        let mut sums = Sums::new(ops, all, self.body.unroll);
+        let counter = ops.b.declare_var(types::I64);
+        ops.b.def_var(counter, first);
+        let (head, inside, done) =
+            (ops.b.create_block(), ops.b.create_block(), ops.b.create_block());
+        ops.b.ins().jump(head, &[]);
+        ops.b.switch_to_block(head);
+        let at = ops.b.use_var(counter);
+        let more = ops.b.ins().icmp(IntCC::SignedLessThan, at, last);
+        ops.b.ins().brif(more, inside, &[], done, &[]);
+        ops.b.switch_to_block(inside);
+        let at = ops.b.use_var(counter);
+        let row = ops.b.ins().udiv_imm_s(at, extent);
+        let before = ops.b.ins().imul_imm_s(row, extent);
+        let from = ops.b.ins().isub(at, before);
+        let to = ops.b.ins().isub(last, before);
+        let end = ops.b.ins().iconst(types::I64, extent);
+        let to = ops.b.ins().smin(to, end);
+        let mut coords = outer.to_vec();
+        coords.extend(unflatten(ops, row, around));
+        let bases = self.bases(ops, &coords);
+        let place = self.place(&coords, &bases);
+        let mut each =
+            |ops: &mut Ops<'_, '_>, place: &Place<'_>, number: usize, value: Val, vector: usize| {
+                sums.step(ops, number, value, place.wide, vector);
+            };
+        self.body.columns(ops, &place, axis, (from, to), &mut each);
+        let at = ops.b.use_var(counter);
+        let done_here = ops.b.ins().isub(to, from);
+        let next = ops.b.ins().iadd(at, done_here);
+        ops.b.def_var(counter, next);
+        ops.b.ins().jump(head, &[]);
+        ops.b.switch_to_block(done);
+        for (number, value) in sums.finish(ops) {
+            ops.b.ins().store(plain(), value.v, self.partials, 4 * number as i32);
+        }
+    }
+
     fn columns_in_all(&self) -> usize {
         self.kernel.cols.iter().product()
     }
@@ -93,18 +174,28 @@ impl Frame<'_> {
         flat: Value,
     ) {
         match rest {
-            [] => self.visit(ops, &coords, &bases, None, false, flat),
+            [] => {
+                let place = self.place(&coords, &bases);
+                for (number, value) in self.body.single(ops, &place).into_iter().enumerate() {
+                    self.add(ops, number, value, false, flat);
+                }
+            }
             [extent] => {
                 let axis = coords.len();
                 let bounds = (
                     ops.b.ins().iconst(types::I64, 0),
                     ops.b.ins().iconst(types::I64, *extent as i64),
                 );
-                let unroll = unroll(&self.kernel.insts, *extent);
-                strips(ops, bounds, unroll, |ops, at, wide, _| {
-                    let column = ops.b.ins().iadd(flat, at);
-                    self.visit(ops, &coords, &bases, Some((axis, at)), wide, column);
-                });
+                let place = self.place(&coords, &bases);
+                let mut each = |ops: &mut Ops<'_, '_>,
+                                place: &Place<'_>,
+                                number: usize,
+                                value: Val,
+                                _: usize| {
+                    let at = place.inner.map_or(flat, |(_, at)| ops.b.ins().iadd(flat, at));
+                    self.add(ops, number, value, place.wide, at);
+                };
+                self.body.columns(ops, &place, axis, bounds, &mut each);
             }
             [extent, rest @ ..] => {
                 let axis = coords.len();
@@ -126,28 +217,14 @@ impl Frame<'_> {
         }
     }
 
-    fn visit(
-        &self,
-        ops: &mut Ops<'_, '_>,
-        coords: &[Value],
-        bases: &[Value],
-        inner: Option<(usize, Value)>,
-        wide: bool,
-        column: Value,
-    ) {
-        let nowhere = self.pointers[self.kernel.operands.len()];
-        let operands = &self.kernel.operands;
-        let place =
-            Place { operands, bases, coords, inner, params: self.params, nowhere, rows: &[], wide };
-        let values = body(ops, &place, &self.kernel.insts);
-        for (number, (op, value, _)) in self.kernel.results.iter().enumerate() {
-            let kind = self.kinds[number];
-            let value = reduced(ops, values[*value as usize]);
-            let value = if wide { ops.widen(value) } else { value };
-            let address = self.slot(ops, number, column);
-            let before = ops.b.ins().load(type_of(kind, wide), plain(), address, 0);
-            let after = combine(ops, *op, Val { v: before, kind, wide }, value);
-            ops.b.ins().store(plain(), after.v, address, 0);
-        }
+    /// Adds a value to (or whatever the reduction does with) the partial result of a column.
+    fn add(&self, ops: &mut Ops<'_, '_>, number: usize, value: Val, wide: bool, column: Value) {
+        let (op, kind) = (self.kernel.results[number].0, self.kinds[number]);
+        let value = reduced(ops, value);
+        let value = if wide { ops.widen(value) } else { value };
+        let address = self.slot(ops, number, column);
+        let before = ops.b.ins().load(type_of(kind, wide), plain(), address, 0);
+        let after = combine(ops, op, Val { v: before, kind, wide }, value);
+        ops.b.ins().store(plain(), after.v, address, 0);
     }
 }

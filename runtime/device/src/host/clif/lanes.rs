@@ -241,29 +241,10 @@ impl<'f> Ops<'_, 'f> {
     pub(super) fn nearest(&mut self, a: Val) -> Val {
         self.float1(a, |f, a| f.ins().nearest(a))
     }
-    /// |a| with the sign of b.
-    pub(super) fn copysign(&mut self, a: Val, b: Val) -> Val {
-        let (a, b) = (self.bits(a), self.bits(b));
-        let (magnitude, sign) = (self.int(i32::MAX), self.int(i32::MIN));
-        let (a, b) = (self.band(a, magnitude), self.band(b, sign));
-        let both = self.bor(a, b);
-        self.from_bits(both)
-    }
     pub(super) fn fcmp(&mut self, cc: FloatCC, a: Val, b: Val) -> Val {
         let (a, b) = self.both(a, b);
         Self::val(self.b.ins().fcmp(cc, a.v, b.v), Kind::M, a.wide)
     }
-    /// c0 + x * (c1 + x * (..)), by Horner with fused steps.
-    pub(super) fn poly(&mut self, x: Val, coefficients: &[f32]) -> Val {
-        let mut rest = coefficients.iter().rev();
-        let mut acc = self.float(rest.next().copied().unwrap_or(0.0));
-        for c in rest {
-            let c = self.float(*c);
-            acc = self.fma(acc, x, c);
-        }
-        acc
-    }
-
     // --- i32 and truth values ---
 
     fn int2(
@@ -307,11 +288,6 @@ impl<'f> Ops<'_, 'f> {
         let by = self.b.ins().iconst(types::I32, by);
         Self::val(self.b.ins().ushr(a.v, by), a.kind, a.wide)
     }
-    /// Shift to the right, copies of the sign in.
-    pub(super) fn sar(&mut self, a: Val, by: i64) -> Val {
-        let by = self.b.ins().iconst(types::I32, by);
-        Self::val(self.b.ins().sshr(a.v, by), a.kind, a.wide)
-    }
     pub(super) fn icmp(&mut self, cc: IntCC, a: Val, b: Val) -> Val {
         let (a, b) = self.both(a, b);
         Self::val(self.b.ins().icmp(cc, a.v, b.v), Kind::M, a.wide)
@@ -342,14 +318,6 @@ impl<'f> Ops<'_, 'f> {
     }
 
     // --- calls ---
-
-    /// Calls out for one number or for each lane.
-    pub(super) fn call1(&mut self, call: Extern, a: Val) -> Val {
-        self.each(a.wide, |ops, lane| {
-            let a = ops.lane(a, lane);
-            ops.call(call, &[a.v], Kind::F)
-        })
-    }
 
     /// Calls out for two numbers or for each pair of lanes.
     pub(super) fn call2(&mut self, call: Extern, a: Val, b: Val, kind: Kind) -> Val {

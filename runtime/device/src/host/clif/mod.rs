@@ -10,84 +10,111 @@
 //!
 //! # Lanes
 //! The innermost column axis runs in vectors of four f32, several at a time where the body is small; each vector has its own
-//! accumulators, which are combined at the end in a fixed order. So the order of a sum is a fact of the kernel.
+//! accumulators, which are combined at the end in a fixed order. So the order of a sum is a fact of the kernel. Functions that Cranelift has no
+//! instructions for are called for many columns at once: see [`phases`].
 
 mod body;
 mod col_reduce;
+mod function;
 mod lanes;
 mod math;
+mod phases;
 mod rows;
 pub(crate) mod sums;
 #[cfg(test)]
 mod tests;
 mod text;
 
-use cranelift_codegen::ir::{AbiParam, FuncRef, Function, Signature, types};
+use cranelift_codegen::ir::{self, AbiParam, FuncRef, Signature, types};
 use cranelift_codegen::isa::{CallConv, TargetFrontendConfig};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use cs336_compiler::kernel::{ColReduce, Inst, Loop, Stage};
 use cs336_compiler::law::program::Program;
 use cs336_compiler::scalar::{BinOp, UnOp};
 
+pub(crate) use function::Function;
 pub(crate) use lanes::Kind;
 pub use text::clif;
 
 /// What a fused body may call: functions that the host computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Extern {
-    /// `(f32) -> f32`, for large arguments.
+    /// `(f32) -> f32`
+    Exp,
+    /// `(f32) -> f32`
+    Log,
+    /// `(f32) -> f32`
     Sin,
-    /// `(f32) -> f32`, for large arguments.
+    /// `(f32) -> f32`
     Cos,
+    /// `(f32) -> f32`
+    Tanh,
+    /// `(f32) -> f32`
+    Erf,
+    /// `(f32) -> f32`
+    Sigmoid,
     /// `(f32, f32) -> f32`
     Pow,
     /// `(i32, i32) -> i32`, floor modulus.
     Mod,
-    /// `(seed low, seed high, stream i64, c0, c1, c2, step) -> f32`
-    Uniform,
-    /// As `Uniform`.
-    Normal,
-    /// `(function, a, b, out, count)`, all i64: a function of many f64; see [`sums`].
+    /// `(normal, seed, stream, step i64, c0, c1, c2 i32) -> f32`
+    Draw,
+    /// `(function, a, b, out, count)`, all i64: a [`Function`] of many f32.
+    Wide,
+    /// `(normal, seed, stream, step, c0, c1, c2, out, count)`, all i64: many draws.
+    Draws,
+    /// `(function, a, b, out, count)`, all i64: a [`Function`] of many f64; see [`sums`].
     Strip,
 }
 
 impl Extern {
     /// All of them.
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Sin, Self::Cos, Self::Pow, Self::Mod, Self::Uniform, Self::Normal, Self::Strip];
+    pub(crate) const ALL: [Self; 13] = [
+        Self::Exp,
+        Self::Log,
+        Self::Sin,
+        Self::Cos,
+        Self::Tanh,
+        Self::Erf,
+        Self::Sigmoid,
+        Self::Pow,
+        Self::Mod,
+        Self::Draw,
+        Self::Wide,
+        Self::Draws,
+        Self::Strip,
+    ];
 
     /// The symbol.
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Self::Exp => "cs336_exp",
+            Self::Log => "cs336_log",
             Self::Sin => "cs336_sin",
             Self::Cos => "cs336_cos",
+            Self::Tanh => "cs336_tanh",
+            Self::Erf => "cs336_erf",
+            Self::Sigmoid => "cs336_sigmoid",
             Self::Pow => "cs336_pow",
             Self::Mod => "cs336_mod",
-            Self::Uniform => "cs336_uniform",
-            Self::Normal => "cs336_normal",
+            Self::Draw => "cs336_draw",
+            Self::Wide => "cs336_wide",
+            Self::Draws => "cs336_draws",
             Self::Strip => "cs336_strip",
         }
     }
 
     /// The types.
     pub(crate) fn signature(self, convention: CallConv) -> Signature {
+        use types::{F32, I32, I64};
         let (params, result): (&[_], Option<_>) = match self {
-            Self::Sin | Self::Cos => (&[types::F32], Some(types::F32)),
-            Self::Pow => (&[types::F32, types::F32], Some(types::F32)),
-            Self::Mod => (&[types::I32, types::I32], Some(types::I32)),
-            Self::Uniform | Self::Normal => (
-                &[
-                    types::I32,
-                    types::I32,
-                    types::I64,
-                    types::I32,
-                    types::I32,
-                    types::I32,
-                    types::I32,
-                ],
-                Some(types::F32),
-            ),
-            Self::Strip => (&[types::I64; 5], None),
+            Self::Exp | Self::Log | Self::Sin | Self::Cos => (&[F32], Some(F32)),
+            Self::Tanh | Self::Erf | Self::Sigmoid => (&[F32], Some(F32)),
+            Self::Pow => (&[F32, F32], Some(F32)),
+            Self::Mod => (&[I32, I32], Some(I32)),
+            Self::Draw => (&[I64, I64, I64, I64, I32, I32, I32], Some(F32)),
+            Self::Wide | Self::Strip => (&[I64; 5], None),
+            Self::Draws => (&[I64; 9], None),
         };
         let mut s = Signature::new(convention);
         s.params.extend(params.iter().map(|t| AbiParam::new(*t)));
@@ -101,7 +128,7 @@ pub(crate) struct Target<'a> {
     /// How functions are called.
     pub(crate) config: TargetFrontendConfig,
     /// Makes an external function known to the one being written.
-    pub(crate) import: &'a mut dyn FnMut(&mut Function, Extern) -> FuncRef,
+    pub(crate) import: &'a mut dyn FnMut(&mut ir::Function, Extern) -> FuncRef,
 }
 
 /// The signature that all fused functions have.
@@ -112,14 +139,14 @@ pub(crate) fn signature(convention: CallConv) -> Signature {
 }
 
 /// A Loop as a function.
-pub(crate) fn emit_loop(kernel: &Loop, function: &mut Function, target: &mut Target<'_>) {
+pub(crate) fn emit_loop(kernel: &Loop, function: &mut ir::Function, target: &mut Target<'_>) {
     with_builder(function, target, |b, calls| rows::emit(kernel, b, calls));
 }
 
 /// A ColReduce as a function, with what each result is (f32 or i32).
 pub(crate) fn emit_col_reduce(
     kernel: &ColReduce,
-    function: &mut Function,
+    function: &mut ir::Function,
     target: &mut Target<'_>,
 ) -> Vec<Kind> {
     with_builder(function, target, |b, calls| col_reduce::emit(kernel, b, calls))
@@ -128,14 +155,14 @@ pub(crate) fn emit_col_reduce(
 /// Sums of a program's results as a function, with how many strips of scratch memory it needs.
 pub(crate) fn emit_sums(
     program: &Program,
-    function: &mut Function,
+    function: &mut ir::Function,
     target: &mut Target<'_>,
 ) -> usize {
     with_builder(function, target, |b, calls| sums::emit(program, b, calls(Extern::Strip)))
 }
 
 fn with_builder<T>(
-    function: &mut Function,
+    function: &mut ir::Function,
     target: &mut Target<'_>,
     emit: impl FnOnce(&mut FunctionBuilder<'_>, &dyn Fn(Extern) -> FuncRef) -> T,
 ) -> T {

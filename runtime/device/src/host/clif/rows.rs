@@ -3,13 +3,14 @@
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{FuncRef, InstBuilder, Value, types};
 use cranelift_frontend::{FunctionBuilder, Variable};
-use cs336_compiler::kernel::{Access, Effect, Inst, Loop, Operand, Stage};
+use cs336_compiler::kernel::{Access, Effect, Loop, Operand, Ref, Stage};
 use cs336_compiler::scalar::ReduceOp;
 
-use super::body::{Place, body, combine, identity, kinds, reduced, store};
+use super::Extern;
+use super::body::{Place, combine, identity, reduced, store};
 use super::col_reduce::as_reduced;
 use super::lanes::{Kind, LANES, Ops, Val, plain, type_of};
-use super::{Extern, weight};
+use super::phases::Body;
 
 pub(super) fn emit(kernel: &Loop, b: &mut FunctionBuilder<'_>, calls: &dyn Fn(Extern) -> FuncRef) {
     let entry = b.create_block();
@@ -69,7 +70,7 @@ pub(super) fn advance(
     })
 }
 
-/// `for i in (from..to).step_by(step)`; the caller knows that whole steps fit, or step is 1.
+/// `for i in (from..to).step_by(step)`.
 pub(super) fn range<'f>(
     ops: &mut Ops<'_, 'f>,
     from: Value,
@@ -93,17 +94,6 @@ pub(super) fn range<'f>(
     ops.b.def_var(counter, next);
     ops.b.ins().jump(head, &[]);
     ops.b.switch_to_block(done);
-}
-
-/// How many vectors of a body are done per step.
-pub(super) fn unroll(insts: &[Inst], extent: usize) -> usize {
-    let most = extent / LANES;
-    let wish = match weight(insts) {
-        0..=16 => 4,
-        17..=48 => 2,
-        _ => 1,
-    };
-    if most >= wish { wish } else { most.min(1) }
 }
 
 /// Runs `each(ops, first coordinate, wide, vector number)` over `from..to` of an axis: steps of `unroll` vectors, then
@@ -170,12 +160,21 @@ impl Frame<'_> {
         coords: &'p [Value],
         bases: &'p [Value],
         rows: &'p [Option<Val>],
-        inner: Option<(usize, Value)>,
-        wide: bool,
     ) -> Place<'p> {
         let nowhere = self.pointers[self.kernel.operands.len()];
-        let operands = &self.kernel.operands;
-        Place { operands, bases, coords, inner, params: self.params, nowhere, rows, wide }
+        let (operands, params) = (&self.kernel.operands[..], self.params);
+        Place { operands, bases, coords, inner: None, params, nowhere, rows, wide: false }
+    }
+
+    /// What a stage computes, as far as its effects go.
+    fn body(&self, stage: &Stage, rows: &[Option<Val>], inner: Option<(usize, usize)>) -> Body {
+        let wanted: Vec<(Ref, bool)> = (stage.effects.iter())
+            .map(|effect| match effect {
+                Effect::Store { value, .. } => (*value, true),
+                Effect::Reduce { value, .. } => (*value, false),
+            })
+            .collect();
+        Body::new(&stage.insts, &self.kernel.operands, rows, &wanted, inner)
     }
 
     fn once(
@@ -186,16 +185,14 @@ impl Frame<'_> {
         bases: &[Value],
         rows: &mut [Option<Val>],
     ) {
-        let place = self.place(coords, bases, rows, None, false);
-        let values = body(ops, &place, &stage.insts);
+        let place = self.place(coords, bases, rows);
+        let values = self.body(stage, rows, None).single(ops, &place);
         let mut results = Vec::new();
-        for effect in &stage.effects {
+        for (effect, value) in stage.effects.iter().zip(values) {
             match effect {
-                Effect::Store { operand, value } => {
-                    self.store(ops, &place, *operand, values[*value as usize])
-                }
-                Effect::Reduce { value, into, .. } => {
-                    results.push((*into as usize, reduced(ops, values[*value as usize])));
+                Effect::Store { operand, .. } => self.store(ops, &place, *operand, value),
+                Effect::Reduce { into, .. } => {
+                    results.push((*into as usize, reduced(ops, value)));
                 }
             }
         }
@@ -223,31 +220,43 @@ impl Frame<'_> {
         rows: &mut [Option<Val>],
     ) {
         let cols = &self.kernel.cols;
-        let unroll = cols.last().map_or(0, |extent| unroll(&stage.insts, *extent));
-        let mut sums = Sums::new(ops, stage, &self.kernel.operands, rows, unroll);
+        let last = cols.last().map(|extent| (self.kernel.rows.len() + cols.len() - 1, *extent));
+        let body = self.body(stage, rows, last);
+        let mut sums = Sums::of(ops, stage, &body);
         let fixed: &[Option<Val>] = rows;
+        let visit = |ops: &mut Ops<'_, '_>,
+                     sums: &mut Sums,
+                     place: &Place<'_>,
+                     number: usize,
+                     value: Val,
+                     vector: usize| match &stage.effects[number] {
+            Effect::Store { operand, .. } => self.store(ops, place, *operand, value),
+            Effect::Reduce { .. } => sums.step(ops, number, value, place.wide, vector),
+        };
         match cols.split_last() {
             None => {
-                let place = self.place(coords, bases, fixed, None, false);
-                self.visit(ops, &place, stage, &mut sums, 0);
+                let place = self.place(coords, bases, fixed);
+                for (number, value) in body.single(ops, &place).into_iter().enumerate() {
+                    visit(ops, &mut sums, &place, number, value, 0);
+                }
             }
             Some((last, outer)) => {
                 let axis = self.kernel.rows.len() + outer.len();
                 let zero = ops.b.ins().iconst(types::I64, 0);
                 let end = ops.b.ins().iconst(types::I64, *last as i64);
                 let bounds = if outer.is_empty() { (self.low, self.high) } else { (zero, end) };
-                self.outer(
-                    ops,
-                    outer,
-                    coords.to_vec(),
-                    bases.to_vec(),
-                    &mut |ops, coords, bases| {
-                        strips(ops, bounds, unroll, |ops, at, wide, vector| {
-                            let place = self.place(coords, bases, fixed, Some((axis, at)), wide);
-                            self.visit(ops, &place, stage, &mut sums, vector);
-                        });
-                    },
-                );
+                let (coords, bases) = (coords.to_vec(), bases.to_vec());
+                self.outer(ops, outer, coords, bases, &mut |ops, coords, bases| {
+                    let place = self.place(coords, bases, fixed);
+                    let mut each = |ops: &mut Ops<'_, '_>,
+                                    place: &Place<'_>,
+                                    number: usize,
+                                    value: Val,
+                                    vector: usize| {
+                        visit(ops, &mut sums, place, number, value, vector);
+                    };
+                    body.columns(ops, &place, axis, bounds, &mut each);
+                });
             }
         }
         let results = sums.finish(ops);
@@ -285,100 +294,94 @@ impl Frame<'_> {
             self.outer(ops, rest, coords, bases, each);
         });
     }
-
-    fn visit(
-        &self,
-        ops: &mut Ops<'_, '_>,
-        place: &Place<'_>,
-        stage: &Stage,
-        sums: &mut Sums,
-        vector: usize,
-    ) {
-        let values = body(ops, place, &stage.insts);
-        for (number, effect) in stage.effects.iter().enumerate() {
-            match effect {
-                Effect::Store { operand, value } => {
-                    self.store(ops, place, *operand, values[*value as usize])
-                }
-                Effect::Reduce { value, .. } => {
-                    sums.step(ops, number, values[*value as usize], place.wide, vector)
-                }
-            }
-        }
-    }
 }
 
-/// The accumulators of a stage: per reduction one for single columns and one per vector of a step.
-struct Sums {
+/// Accumulators: per reduction one for single columns and one per vector of a step.
+pub(super) struct Sums {
     list: Vec<Sum>,
     unroll: usize,
 }
 
+/// What is reduced.
+pub(super) struct Reduced {
+    /// The number of the wanted value.
+    pub(super) number: usize,
+    /// How.
+    pub(super) op: ReduceOp,
+    /// Under which number the result is given.
+    pub(super) into: usize,
+    /// F or I.
+    pub(super) kind: Kind,
+}
+
 struct Sum {
-    effect: usize,
-    op: ReduceOp,
-    into: usize,
-    kind: Kind,
+    what: Reduced,
     single: Variable,
     wide: Vec<Variable>,
 }
 
 impl Sums {
-    fn new(
-        ops: &mut Ops<'_, '_>,
-        stage: &Stage,
-        operands: &[Operand],
-        rows: &[Option<Val>],
-        unroll: usize,
-    ) -> Self {
-        let kinds = kinds(&stage.insts, operands, rows);
-        let mut list = Vec::new();
-        for (effect, e) in stage.effects.iter().enumerate() {
-            match e {
-                Effect::Reduce { op, value, into } => {
-                    let kind = as_reduced(kinds[*value as usize]);
-                    let start = identity(ops, *op, kind);
-                    let single = ops.b.declare_var(type_of(kind, false));
-                    ops.b.def_var(single, start.v);
-                    let wide_start = ops.widen(start);
-                    let wide = (0..unroll)
-                        .map(|_| {
-                            let variable = ops.b.declare_var(type_of(kind, true));
-                            ops.b.def_var(variable, wide_start.v);
-                            variable
-                        })
-                        .collect();
-                    list.push(Sum { effect, op: *op, into: *into as usize, kind, single, wide });
-                }
-                Effect::Store { .. } => {}
+    /// Of a stage's effects.
+    fn of(ops: &mut Ops<'_, '_>, stage: &Stage, body: &Body) -> Self {
+        let all = stage.effects.iter().enumerate().filter_map(|(number, e)| match e {
+            Effect::Reduce { op, into, .. } => {
+                let kind = as_reduced(body.kind(number));
+                Some(Reduced { number, op: *op, into: *into as usize, kind })
             }
+            Effect::Store { .. } => None,
+        });
+        Self::new(ops, all.collect(), body.unroll)
+    }
+
+    pub(super) fn new(ops: &mut Ops<'_, '_>, all: Vec<Reduced>, unroll: usize) -> Self {
+        let mut list = Vec::new();
+        for what in all {
+            let start = identity(ops, what.op, what.kind);
+            let single = ops.b.declare_var(type_of(what.kind, false));
+            ops.b.def_var(single, start.v);
+            let wide_start = ops.widen(start);
+            let wide = (0..unroll)
+                .map(|_| {
+                    let variable = ops.b.declare_var(type_of(what.kind, true));
+                    ops.b.def_var(variable, wide_start.v);
+                    variable
+                })
+                .collect();
+            list.push(Sum { what, single, wide });
         }
         Self { list, unroll }
     }
 
-    fn step(&mut self, ops: &mut Ops<'_, '_>, effect: usize, value: Val, wide: bool, at: usize) {
-        let Some(sum) = self.list.iter().find(|s| s.effect == effect) else { return };
-        let value = ops.to(sum.kind, value);
+    pub(super) fn step(
+        &mut self,
+        ops: &mut Ops<'_, '_>,
+        number: usize,
+        value: Val,
+        wide: bool,
+        at: usize,
+    ) {
+        let Some(sum) = self.list.iter().find(|s| s.what.number == number) else { return };
+        let value = ops.to(sum.what.kind, value);
         let value = if wide { ops.widen(value) } else { value };
         let variable = if wide { sum.wide[at] } else { sum.single };
-        let before = Val { v: ops.b.use_var(variable), kind: sum.kind, wide };
-        let after = combine(ops, sum.op, before, value);
+        let before = Val { v: ops.b.use_var(variable), kind: sum.what.kind, wide };
+        let after = combine(ops, sum.what.op, before, value);
         ops.b.def_var(variable, after.v);
     }
 
     /// Vectors pairwise, then lanes pairwise, then the single columns.
-    fn finish(self, ops: &mut Ops<'_, '_>) -> Vec<(usize, Val)> {
+    pub(super) fn finish(self, ops: &mut Ops<'_, '_>) -> Vec<(usize, Val)> {
         let mut results = Vec::new();
         for sum in self.list {
-            let single = Val { v: ops.b.use_var(sum.single), kind: sum.kind, wide: false };
+            let single = Val { v: ops.b.use_var(sum.single), kind: sum.what.kind, wide: false };
             let mut vectors: Vec<Val> = (sum.wide.iter())
-                .map(|v| Val { v: ops.b.use_var(*v), kind: sum.kind, wide: true })
+                .map(|v| Val { v: ops.b.use_var(*v), kind: sum.what.kind, wide: true })
                 .collect();
             while vectors.len() > 1 {
                 vectors = vectors
                     .chunks(2)
                     .map(|pair| match pair {
-                        [a, b] => combine(ops, sum.op, *a, *b),
+                        [a, b] => combine(ops, sum.what.op, *a, *b),
                         rest => rest[0],
                     })
                     .collect();
@@ -386,13 +389,14 @@ impl Sums {
             let value = match vectors.first() {
                 Some(v) if self.unroll > 0 => {
                     let [a, b, c, d] = [0, 1, 2, 3].map(|l| ops.lane(*v, l));
-                    let (low, high) = (combine(ops, sum.op, a, b), combine(ops, sum.op, c, d));
-                    let all = combine(ops, sum.op, low, high);
-                    combine(ops, sum.op, all, single)
+                    let (low, high) =
+                        (combine(ops, sum.what.op, a, b), combine(ops, sum.what.op, c, d));
+                    let all = combine(ops, sum.what.op, low, high);
+                    combine(ops, sum.what.op, all, single)
                 }
                 _ => single,
             };
-            results.push((sum.into, value));
+            results.push((sum.what.into, value));
         }
         results
     }

@@ -17,64 +17,16 @@ use cs336_compiler::law::program::Program;
 use cs336_compiler::law::{classes, reads};
 use cs336_compiler::scalar::{BinOp, Inst, UnOp};
 
-/// Functions that are computed on strips.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Function {
-    /// e^a
-    Exp,
-    /// ln a
-    Log,
-    /// sin a
-    Sin,
-    /// cos a
-    Cos,
-    /// tanh a
-    Tanh,
-    /// erf a
-    Erf,
-    /// 1 / (1 + e^-a)
-    Sigmoid,
-    /// a^b
-    Pow,
-    /// a - b floor(a / b)
-    Mod,
-    /// Nearest integer, ties to even.
-    Round,
-}
+use super::function::Function;
 
-impl Function {
-    /// In the order of the numbers by which compiled code names them.
-    pub(crate) const ALL: [Self; 10] = [
-        Self::Exp,
-        Self::Log,
-        Self::Sin,
-        Self::Cos,
-        Self::Tanh,
-        Self::Erf,
-        Self::Sigmoid,
-        Self::Pow,
-        Self::Mod,
-        Self::Round,
-    ];
-
-    fn number(self) -> i64 {
-        Self::ALL.iter().position(|f| *f == self).unwrap_or(0) as i64
-    }
-
-    fn of(inst: &Inst) -> Option<Self> {
-        match inst {
-            Inst::Unary(UnOp::Exp, _) => Some(Self::Exp),
-            Inst::Unary(UnOp::Log, _) => Some(Self::Log),
-            Inst::Unary(UnOp::Sin, _) => Some(Self::Sin),
-            Inst::Unary(UnOp::Cos, _) => Some(Self::Cos),
-            Inst::Unary(UnOp::Tanh, _) => Some(Self::Tanh),
-            Inst::Unary(UnOp::Erf, _) => Some(Self::Erf),
-            Inst::Unary(UnOp::Sigmoid, _) => Some(Self::Sigmoid),
-            Inst::Unary(UnOp::Round, _) => Some(Self::Round),
-            Inst::Binary(BinOp::Pow, ..) => Some(Self::Pow),
-            Inst::Binary(BinOp::Mod, ..) => Some(Self::Mod),
-            _ => None,
-        }
+/// The function that an instruction is, if it is computed on strips.
+fn function(inst: &Inst) -> Option<Function> {
+    match inst {
+        Inst::Unary(UnOp::Round, _) => Some(Function::Round),
+        Inst::Unary(op, _) => Function::of_unary(*op),
+        Inst::Binary(op, ..) => Function::of_binary(*op),
+        Inst::Arg(_) | Inst::Const(_) | Inst::Select(..) => None,
+        Inst::Pos(_) | Inst::Runtime(_) | Inst::Random(..) | Inst::Cast(..) => None,
     }
 }
 
@@ -96,7 +48,7 @@ impl Layout {
         let varies: Vec<bool> =
             classes(&p.insts, &|i| u8::from(i >= uniforms)).into_iter().map(|c| c != 0).collect();
         let mut phase = vec![0; p.insts.len()];
-        let is_strip = |i: usize| varies[i] && Function::of(&p.insts[i]).is_some();
+        let is_strip = |i: usize| varies[i] && function(&p.insts[i]).is_some();
         for (i, inst) in p.insts.iter().enumerate() {
             let inputs = reads(inst).into_iter().map(|r| phase[r as usize]).max().unwrap_or(0);
             phase[i] = if is_strip(i) { inputs + 1 } else { inputs };
@@ -158,7 +110,7 @@ pub(super) fn emit(p: &Program, b: &mut FunctionBuilder<'_>, strip: FuncRef) -> 
                 let v = e.b.ins().f64const(l.get());
                 e.b.ins().splat(types::F64X2, v)
             }
-            inst => match Function::of(inst) {
+            inst => match function(inst) {
                 Some(f) => {
                     // The spare strip has room for two vectors.
                     let inputs = reads(inst);
@@ -186,7 +138,7 @@ pub(super) fn emit(p: &Program, b: &mut FunctionBuilder<'_>, strip: FuncRef) -> 
                 layout.varies[*i]
                     && layout.phase[*i] == phase
                     && !matches!(p.insts[*i], Inst::Arg(_))
-                    && Function::of(&p.insts[*i]).is_none()
+                    && function(&p.insts[*i]).is_none()
             })
             .collect();
         // A result that does not vary is summed in the first loop.
@@ -197,7 +149,7 @@ pub(super) fn emit(p: &Program, b: &mut FunctionBuilder<'_>, strip: FuncRef) -> 
             one_loop(&mut e, &layout, &here, &sums, (&columns, &scratch), results, count);
         }
         for i in 0..p.insts.len() {
-            let Some(f) = Function::of(&p.insts[i]) else { continue };
+            let Some(f) = function(&p.insts[i]) else { continue };
             if !layout.varies[i] || layout.phase[i] != phase + 1 {
                 continue;
             }
@@ -421,7 +373,7 @@ impl Emit<'_, '_, '_> {
                 let mask = self.compare(FloatCC::LessThanOrEqual, size, most);
                 self.truth(mask)
             }
-            // On strips; see `Function::of`.
+            // On strips; see `function`.
             UnOp::Exp | UnOp::Log | UnOp::Sin | UnOp::Cos | UnOp::Tanh | UnOp::Erf => a,
             UnOp::Sigmoid | UnOp::Round => a,
         }
@@ -467,7 +419,7 @@ impl Emit<'_, '_, '_> {
             BinOp::Ne => compare(self, FloatCC::NotEqual),
             BinOp::And => both(self, true),
             BinOp::Or => both(self, false),
-            // On strips; see `Function::of`.
+            // On strips; see `function`.
             BinOp::Pow | BinOp::Mod => a,
         }
     }
