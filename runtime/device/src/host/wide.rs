@@ -36,8 +36,10 @@ pub(crate) unsafe extern "C" fn wide(
     // SAFETY: `out` has room for `count` numbers, which now are those of `a`; nobody else uses them meanwhile.
     let x = unsafe { std::slice::from_raw_parts_mut(out, count) };
     if *f == Function::Pow {
-        // SAFETY: as above; `b` is another strip or the very same, which is only read before it is written.
-        x.iter_mut().enumerate().for_each(|(i, x)| *x = pow(*x, unsafe { b.add(i).read() }));
+        for (i, x) in x.iter_mut().enumerate() {
+            // SAFETY: as above; `b` is no strip that is written.
+            *x = pow(*x, unsafe { b.wrapping_add(i).read() });
+        }
     } else {
         apply(*f, x);
     }
@@ -83,11 +85,11 @@ pub(crate) unsafe extern "C" fn draws(
     for from in (0..count).step_by(GRAIN) {
         let read = |c: *const u32| {
             // SAFETY: the caller has `count` numbers there.
-            unsafe { c.add(from).cast::<[u32; GRAIN]>().read() }
+            unsafe { c.wrapping_add(from).cast::<[u32; GRAIN]>().read() }
         };
         let drawn = (versions().draws)(what, [read(c0), read(c1), read(c2)]);
         // SAFETY: as above; the counters of these places have been read.
-        unsafe { out.add(from).cast::<[f32; GRAIN]>().write(drawn) };
+        unsafe { out.wrapping_add(from).cast::<[f32; GRAIN]>().write(drawn) };
     }
 }
 
