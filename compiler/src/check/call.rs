@@ -303,6 +303,12 @@ impl Eval<'_> {
                 let text = format!("`{name}` of `{}` {text}", def.name);
                 self.problem(Problem::new("E0301", at, text).label(ty.span, "declared here"));
                 fine = false;
+            } else if let Some(ty) = &param.ty
+                && let Some(text) = types::out_of_range(&value, ty, is_program(def.kind))
+            {
+                let text = format!("`{name}` of `{}` {text}", def.name);
+                self.problem(Problem::new("E0316", at, text).label(ty.span, "declared here"));
+                fine = false;
             }
             // Later defaults may use earlier parameters.
             frame.bind(name, value.clone());
@@ -643,4 +649,8 @@ fn has_field(def: &Def, name: &str) -> bool {
 /// Why an axis has its size, for the because-chain.
 pub fn because(name: &str, bound: &BoundAxis) -> String {
     format!("`{name}` is {}", bound.axis.size)
+}
+/// Programs are settings of a run; their numbers are finite.
+fn is_program(kind: DefKind) -> bool {
+    matches!(kind, DefKind::Optimizer | DefKind::Schedule)
 }

@@ -182,6 +182,9 @@ pub struct TrainSpec {
     pub step_flops: f64,
     /// Trained parameters.
     pub params: u64,
+    /// How many different ids it can take at most; `None` where that was held against the tokenizer already.
+    #[serde(default)]
+    pub most_tokens: Option<u64>,
     /// Steps that the budget buys; `None` if it needs a fact of the data or the clock.
     pub steps: Option<u64>,
     /// Weights to start from; `None`: fresh ones.

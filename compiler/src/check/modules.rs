@@ -59,6 +59,8 @@ impl<'w> Eval<'w> {
             places: IndexMap::new(),
             counts: IndexMap::new(),
             steps: 0,
+            least_room: None,
+            token_files: IndexMap::new(),
             asks: IndexMap::new(),
             sets: Vec::new(),
         }
@@ -106,6 +108,19 @@ impl<'w> Eval<'w> {
                     p = p.help(format!("did you mean `{near}`?"));
                 }
                 self.problem(p);
+                continue;
+            }
+            // A name alone stands for a value; of a node or a definition only parts can be set.
+            let main = &self.modules[MAIN];
+            let item = &main.items[main.names[&names[0]]];
+            let is_value = matches!(item.kind, ItemKind::Knob { .. } | ItemKind::Let { .. });
+            if names.len() == 1 && !is_value {
+                let kind = self.sources.text(item.span).split_whitespace().next().unwrap_or("node");
+                let text =
+                    format!("`--set`: `{}` is a {kind}, which has no value to set", names[0]);
+                let help = format!("set one of its fields: `--set {}.FIELD=VALUE`", names[0]);
+                let p = Problem::new("E0202", path[0].span, text).label(item.span, "declared here");
+                self.problem(p.help(help));
                 continue;
             }
             self.sets.push((names, value));

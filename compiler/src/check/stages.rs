@@ -8,6 +8,7 @@ use std::rc::Rc;
 use super::call::Args;
 use super::eval::{Eval, describe};
 use super::hir::{DataSpec, Source, Stage};
+use super::kinds::schema::EXACT;
 use super::trace::stream;
 use super::value::{DefKind, NodeValue, Record, Scope, Stream, Value};
 use super::{rows, units};
@@ -22,6 +23,8 @@ enum Kind {
     Text,
     /// A whole number of things; may carry a unit.
     Count,
+    /// The same, at least one.
+    Some,
     /// A share such as 5%.
     Share,
     /// One of some words.
@@ -72,7 +75,7 @@ const fn many(name: &'static str, params: &'static [Param], part: &'static str) 
 
 const TABLE: &[Entry] = &[
     entry("files", true, &[("pattern", Kind::Text, true), ("split_on", Kind::Text, false)], ""),
-    entry("stories", true, &[("count", Kind::Count, false), ("seed", Kind::Count, false)], ""),
+    entry("stories", true, &[("count", Kind::Some, false), ("seed", Kind::Count, false)], ""),
     entry("warc", true, &[("pattern", Kind::Text, true)], DATA),
     entry("jsonl", true, &[("pattern", Kind::Text, true), ("columns", Kind::Any, false)], DATA),
     entry("csv", true, &[("pattern", Kind::Text, true), ("columns", Kind::Any, false)], DATA),
@@ -95,11 +98,11 @@ const TABLE: &[Entry] = &[
     entry(
         "decontaminate",
         false,
-        &[("against", Kind::Any, true), ("ngram", Kind::Count, false)],
+        &[("against", Kind::Any, true), ("ngram", Kind::Some, false)],
         DATA,
     ),
     entry("set", false, &[], DATA),
-    entry("take", false, &[("count", Kind::Count, true), ("seed", Kind::Count, false)], DATA),
+    entry("take", false, &[("count", Kind::Some, true), ("seed", Kind::Count, false)], DATA),
     entry(
         "best_by",
         false,
@@ -133,13 +136,13 @@ const TABLE: &[Entry] = &[
         "pack",
         false,
         &[
-            ("seq", Kind::Count, true),
+            ("seq", Kind::Some, true),
             ("sample", Kind::Word(&["sequential", "random"]), false),
             ("within", Kind::Word(&["corpus", "document"]), false),
         ],
         "",
     ),
-    entry("pad", false, &[("seq", Kind::Count, true), ("bucket", Kind::Any, false)], ALIGN),
+    entry("pad", false, &[("seq", Kind::Some, true), ("bucket", Kind::Any, false)], ALIGN),
     entry(
         "chat",
         false,
@@ -159,7 +162,7 @@ const TABLE: &[Entry] = &[
     entry(
         "rollout",
         false,
-        &[("each", Kind::Count, true), ("length", Kind::Count, true), ("sample", Kind::Any, false)],
+        &[("each", Kind::Some, true), ("length", Kind::Some, true), ("sample", Kind::Any, false)],
         ALIGN,
     ),
     entry("reward", false, &[("score", Kind::Any, true)], ALIGN),
@@ -308,6 +311,7 @@ pub fn call(
 fn fits(eval: &mut Eval<'_>, stage: &str, param: &str, kind: Kind, v: &Value, at: Span) -> bool {
     let want = match (kind, v) {
         (_, Value::Error | Value::Later(_)) | (Kind::Any, _) => return true,
+        (Kind::Text, Value::Text(t)) if t.is_empty() => "text with something in it".to_owned(),
         (Kind::Text, Value::Text(_)) | (Kind::Row, Value::Row(_) | Value::Bool(_)) => return true,
         (Kind::Switch, Value::Bool(_)) => return true,
         (Kind::Rows, Value::Row(_)) => return true,
@@ -317,7 +321,8 @@ fn fits(eval: &mut Eval<'_>, stage: &str, param: &str, kind: Kind, v: &Value, at
         // A filter or score of one row.
         (Kind::Row, Value::Def(d)) if is_judge(d.kind) => return true,
         (Kind::Row, Value::Program(p)) if is_judge(p.def.kind) => return true,
-        (Kind::Count, Value::Number(q)) if q.value >= 0.0 && q.value.fract() == 0.0 => return true,
+        (Kind::Count, Value::Number(q)) if whole(q.value, 0.0) => return true,
+        (Kind::Some, Value::Number(q)) if whole(q.value, 1.0) => return true,
         (Kind::Share, Value::Number(q)) if q.unit.is_none() && q.value > 0.0 && q.value < 1.0 => {
             return true;
         }
@@ -327,14 +332,26 @@ fn fits(eval: &mut Eval<'_>, stage: &str, param: &str, kind: Kind, v: &Value, at
         (Kind::Switch, _) => "`true` or `false`".to_owned(),
         (Kind::Rows, _) => "a value of rows, such as `.loss`, or a list of them".to_owned(),
         (Kind::Row, _) => "a condition over rows, such as `.chars > 200`".to_owned(),
+        (Kind::Count, Value::Number(q)) if q.value >= EXACT => {
+            format!("at most {}, where numbers are exact", EXACT - 1.0)
+        }
         (Kind::Count, _) => "a whole number".to_owned(),
+        (Kind::Some, _) => "a whole number of at least 1".to_owned(),
         (Kind::Share, _) => "a share between 0% and 100%".to_owned(),
         (Kind::Word(words), _) => format!("one of {}", words.join(", ")),
         (Kind::Tokenizer, _) => "a tokenizer".to_owned(),
     };
     let text = format!("`{param}` of `{stage}` must be {want}, this is {}", describe(v));
-    eval.problem(Problem::new("E0301", at, text));
+    let is_range = matches!(
+        (kind, v),
+        (Kind::Count | Kind::Some | Kind::Share, Value::Number(_)) | (Kind::Text, Value::Text(_))
+    );
+    eval.problem(Problem::new(if is_range { "E0316" } else { "E0301" }, at, text));
     false
+}
+
+fn whole(x: f64, least: f64) -> bool {
+    x >= least && x < EXACT && x.fract() == 0.0
 }
 
 fn is_judge(kind: DefKind) -> bool {

@@ -1,9 +1,10 @@
 //! Whether a value fits a declared type.
 
 use super::eval::describe;
+use super::kinds::schema::EXACT;
 use super::units::{self, Unit};
 use super::value::{DefKind, Quantity, Value};
-use crate::syntax::ast::{ExprKind, Type, TypeKind};
+use crate::syntax::ast::{Axis, ExprKind, Type, TypeKind};
 
 /// `Err`: "must be .., this is ..".
 pub fn fits(v: &Value, ty: &Type) -> Result<(), String> {
@@ -30,6 +31,10 @@ pub fn fits(v: &Value, ty: &Type) -> Result<(), String> {
                 "Share" => match v {
                     Value::Number(q) if q.unit.is_none() => Ok(()),
                     _ => wrong("a share such as 10%"),
+                },
+                "Rate" => match v {
+                    Value::Number(q) if q.unit.is_none() => Ok(()),
+                    _ => wrong("a plain number of at least 0"),
                 },
                 "Bool" => match v {
                     Value::Bool(_) => Ok(()),
@@ -85,11 +90,18 @@ pub fn fits(v: &Value, ty: &Type) -> Result<(), String> {
             };
             let (Some(a), Some(b)) = (bound(from), bound(to)) else { return Ok(()) };
             let unit: &Unit = &b.unit;
-            if q.unit != *unit || q.value < a.value || q.value > b.value {
+            if q.unit != *unit || !(a.value..=b.value).contains(&q.value) {
                 return wrong(&format!("in {}..{}", units::show(&a), units::show(&b)));
             }
             Ok(())
         }
+        TypeKind::Tensor { axes, element: None } if is_list(axes) => match v {
+            Value::List(l) if l.len() == axes.len() => {
+                let mut each = l.iter().zip(axes);
+                each.try_for_each(|(v, axis)| fits(v, &of_axis(axis, ty)))
+            }
+            _ => wrong(&format!("a list of {}", axes.len())),
+        },
         TypeKind::Tensor { .. } => match v {
             Value::Number(_) | Value::Bool(_) | Value::List(_) | Value::Record(_) => Ok(()),
             _ => wrong("a tensor"),
@@ -106,4 +118,42 @@ pub fn fits(v: &Value, ty: &Type) -> Result<(), String> {
             _ => wrong("a record"),
         },
     }
+}
+
+/// What a number that fits its type should be besides: "between 0% and 100%, this is 150%". Settings of programs are finite; a layer may be given
+/// an infinite number, to mask with.
+pub fn out_of_range(v: &Value, ty: &Type, is_program: bool) -> Option<String> {
+    let q = match (v, &ty.kind) {
+        (Value::Number(q), TypeKind::Named { .. }) => q,
+        (Value::List(l), TypeKind::Tensor { axes, element: None }) if is_list(axes) => {
+            let mut each = l.iter().zip(axes);
+            return each.find_map(|(v, axis)| out_of_range(v, &of_axis(axis, ty), is_program));
+        }
+        _ => return None,
+    };
+    let TypeKind::Named { path, .. } = &ty.kind else { return None };
+    let want = match path.last().map_or("", |p| p.name.as_str()) {
+        "Share" if !(0.0..=1.0).contains(&q.value) => "between 0% and 100%",
+        "Rate" | "Schedule" if q.value < 0.0 => "at least 0",
+        "Int" if q.value.abs() >= EXACT => "smaller: numbers are exact up to 2^53",
+        _ if is_program && !q.value.is_finite() => "a finite number",
+        _ => return None,
+    };
+    Some(format!("must be {want}, this is {}", describe(v)))
+}
+
+/// Types begin with a capital letter: `[Float, Float]` is a list, `[seq, d]` a tensor.
+fn is_list(axes: &[Axis]) -> bool {
+    !axes.is_empty()
+        && axes.iter().all(|a| a.size.is_none() && a.name.name.starts_with(char::is_uppercase))
+}
+
+fn of_axis(axis: &Axis, ty: &Type) -> Type {
+    let named = TypeKind::Named {
+        path: vec![axis.name.clone()],
+        per: Vec::new(),
+        axes: Vec::new(),
+        optional: false,
+    };
+    Type { kind: named, ..ty.clone() }
 }

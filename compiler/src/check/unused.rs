@@ -392,6 +392,7 @@ fn made_up(p: &Param, first: bool) -> Option<Value> {
     match id.name.as_str() {
         "Float" | "Schedule" => Some(number(0.5, 2.0)),
         "Share" => Some(number(0.1, 0.5)),
+        "Rate" => Some(number(0.5, 2.0)),
         "Int" => Some(number(2.0, 4.0)),
         "Bool" => Some(Value::Bool(first)),
         _ => None,

@@ -99,6 +99,7 @@ mod tests {
             compute: "f32".into(),
             step_flops,
             params: 1,
+            most_tokens: None,
             steps: Some(steps),
             init: None,
             stop: None,

@@ -67,7 +67,7 @@ pub(crate) enum Command {
         #[arg(long, value_enum, value_name = "WHICH")]
         retry: Option<Retry>,
         /// Points of a sweep that run at a time, at most
-        #[arg(long, value_name = "N")]
+        #[arg(long, value_name = "N", value_parser = a_few)]
         jobs: Option<usize>,
         #[command(flatten)]
         machine: Machine,
@@ -242,8 +242,19 @@ pub(crate) struct Nodes {
 #[derive(Debug, Args)]
 pub(crate) struct Machine {
     /// Threads; results do not depend on them
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = a_few)]
     pub(crate) threads: Option<usize>,
+}
+
+/// Threads or runs at a time, at most: more would be a slip of the pen, and the system would give up before the run does.
+const MANY: usize = 1024;
+
+/// A number of threads or runs.
+fn a_few(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n) if (1..=MANY).contains(&n) => Ok(n),
+        Ok(_) | Err(_) => Err(format!("a whole number from 1 to {MANY} is needed")),
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

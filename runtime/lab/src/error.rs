@@ -16,6 +16,7 @@ use cs336_table::TableError;
 
 /// Every code of this crate with the title of its page.
 pub const CODES: &[(&str, &str)] = &[
+    ("E0424", "an index that reaches past its axis"),
     ("E0840", "this part is not built yet"),
     ("E0850", "another process writes this run"),
     ("E0851", "a checkpoint is damaged"),
@@ -43,6 +44,20 @@ pub enum LabError {
     /// The compiler refuses the program or a node; its problems have codes, and places in these sources.
     #[error("the program has errors")]
     Program(Box<(Problems, Sources)>),
+    /// E0424: a tokenizer that turned out to have more tokens than the model has places.
+    #[error(
+        "the model of `{node}` has places for {room} tokens, but the tokenizer `{tokenizer}` has {tokens}"
+    )]
+    Vocabulary {
+        /// The run.
+        node: String,
+        /// The tokenizer's node.
+        tokenizer: String,
+        /// How many it has.
+        tokens: u64,
+        /// How many there is room for.
+        room: u64,
+    },
     /// E0840: checked, but its runtime comes with a later part.
     #[error("{what} is checked, but running it is not built yet: it comes with {part}")]
     NotBuilt {
@@ -232,6 +247,7 @@ impl LabError {
             Self::Data(error) => error.code(),
             Self::Placed { error, .. } => error.code(),
             Self::Program(_) => "E0100",
+            Self::Vocabulary { .. } => "E0424",
             Self::NotBuilt { .. } => "E0840",
             Self::Locked { .. } => "E0850",
             Self::Checkpoint { .. } => "E0851",
@@ -267,6 +283,7 @@ impl LabError {
             Self::Placed { error, .. } => error.help(),
             Self::Fit { why, .. } => why.help(),
             Self::Program(_) => "mend the program first".to_owned(),
+            Self::Vocabulary { tokenizer, .. } => format!("write `vocab = {tokenizer}.vocab`"),
             Self::NotBuilt { .. } => {
                 "`check` and `plan` work; other nodes of the file can be run by name".to_owned()
             }
@@ -358,6 +375,7 @@ impl LabError {
                 Exit::Usage
             }
             Self::Data(_)
+            | Self::Vocabulary { .. }
             | Self::NotBuilt { .. }
             | Self::Checkpoint { .. }
             | Self::Mismatch { .. }
@@ -382,6 +400,7 @@ impl LabError {
             Self::Fit { node, .. }
             | Self::Waits { node, .. }
             | Self::Ask { node, .. }
+            | Self::Vocabulary { node, .. }
             | Self::Unrecorded { node, .. }
             | Self::Unpaid { node, .. }
             | Self::Answer { node, .. } => node.as_str(),

@@ -170,6 +170,11 @@ pub(crate) fn prepare(
         }),
         created: host.unix_time(),
     };
+    let tokens = data.tokenizer.vocab_size() as u64;
+    if let Some(room) = spec.most_tokens.filter(|room| *room < tokens) {
+        let (node, tokenizer) = (node.name.clone(), data.tokenizer_name.clone());
+        return Err(LabError::Vocabulary { node, tokenizer, tokens, room });
+    }
     // Data that are too short are found before anything is made.
     let rows = (spec.batch_tokens / spec.seq.max(1)).max(1);
     let batches = Batches::new(data.shard.clone(), data.pack(spec.seq, rows, spec.seed))?;

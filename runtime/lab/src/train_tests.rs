@@ -59,6 +59,7 @@ impl World {
             compute: "f32".into(),
             step_flops: 1e6,
             params: 4,
+            most_tokens: None,
             steps: Some(steps),
             init: None,
             stop: None,

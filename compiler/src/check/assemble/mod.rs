@@ -16,7 +16,7 @@ use indexmap::IndexMap;
 
 use super::call::method;
 use super::eval::Eval;
-use super::trace::{Mode, Placed, PlacedForm, Slot, Trace};
+use super::trace::{Held, Mode, Placed, PlacedForm, Slot, Trace};
 use super::value::{BoundAxis, LayerValue, Scope, Tensor, Value};
 use super::views::{View, views};
 use crate::graph::grad::Remat;
@@ -42,6 +42,8 @@ pub struct TrainParts {
     pub remat: Remat,
     /// The decay of the average of weights, if there is one.
     pub average: Option<f64>,
+    /// What the rows hold; `None` for a model on its own.
+    pub held: Option<Held>,
     /// Blame.
     pub span: Span,
 }
@@ -91,6 +93,13 @@ impl Eval<'_> {
             self.trace = None;
         }
         placed
+    }
+
+    /// Starts a trace of a training run's model, on `rows` of its rows.
+    fn start_on_rows(&mut self, parts: &TrainParts, mode: Mode, rows: usize) -> Option<Rc<Placed>> {
+        let placed = self.start(&parts.model, mode, parts.compute, rows, parts.seq)?;
+        self.t().held.clone_from(&parts.held);
+        Some(placed)
     }
 
     /// The columns as tensors of level 0; with micro-batches they have the axis `micro` in front.
@@ -152,7 +161,7 @@ impl Eval<'_> {
         &mut self,
         parts: &TrainParts,
     ) -> Option<IndexMap<String, (Rc<Slot>, View)>> {
-        let model = self.start(&parts.model, Mode::Eval, parts.compute, 1, parts.seq)?;
+        let model = self.start_on_rows(parts, Mode::Eval, 1)?;
         let columns = self.columns(None);
         let out = self.run_model(&model, &columns, parts.span);
         let trace = self.trace.take()?;
@@ -171,7 +180,7 @@ impl Eval<'_> {
 
     /// Held-out loss: outputs `loss_sum` and `loss_count`.
     pub fn eval_graph(&mut self, parts: &TrainParts, rows: usize) -> Option<Graph> {
-        let model = self.start(&parts.model, Mode::Eval, parts.compute, rows, parts.seq)?;
+        let model = self.start_on_rows(parts, Mode::Eval, rows)?;
         let columns = self.columns(None);
         let made = (|| {
             let loss = self.loss(&parts.objective, &model, &columns, parts.span)?;
@@ -196,7 +205,7 @@ impl Eval<'_> {
 
     /// The forward pass alone, on `rows` rows: what is costed, and what `apply` runs. Outputs are the fields of `forward`, a lone one `out`.
     pub fn forward_graph(&mut self, parts: &TrainParts, rows: usize) -> Option<Graph> {
-        let model = self.start(&parts.model, Mode::Eval, parts.compute, rows, parts.seq)?;
+        let model = self.start_on_rows(parts, Mode::Eval, rows)?;
         let columns = self.columns(None);
         let fields = self.output_fields(&model, &columns, parts.span);
         if let Some(fields) = &fields {

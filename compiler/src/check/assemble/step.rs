@@ -27,7 +27,7 @@ impl Eval<'_> {
     ) -> Option<StepGraph> {
         let span = parts.span;
         let kinds = self.weight_views(parts)?;
-        let model = self.start(&parts.model, Mode::Train, parts.compute, micro_rows, parts.seq)?;
+        let model = self.start_on_rows(parts, Mode::Train, micro_rows)?;
         let micro =
             (micro_count > 1).then(|| Axis { name: Name::from("micro"), size: micro_count });
         let columns = self.columns(micro.as_ref());

@@ -65,6 +65,10 @@ pub struct Eval<'w> {
     pub counts: IndexMap<(String, usize), super::kinds::Facts>,
     /// Expressions evaluated so far, and more for each item of a list that is made: see [`MAX_STEPS`].
     pub steps: u64,
+    /// The smallest axis that ids index whose number is not known yet, since it was last taken.
+    pub least_room: Option<usize>,
+    /// How many tokens the files of tokenizers have, by file; `None`: it cannot be read.
+    pub token_files: IndexMap<String, Option<usize>>,
     /// What the program asks of fits, by the fit's name.
     pub asks: IndexMap<String, Vec<super::hir::FitAsk>>,
     /// Overrides of `--set`: path and value, applied to nodes and knobs of the main file.
@@ -120,7 +124,7 @@ impl Eval<'_> {
     }
 
     /// Where the axes that a message names got their sizes: "`ff` is 1408 because tiny.cs336:21 says so".
-    fn because(&self, message: &str) -> Vec<String> {
+    pub(super) fn because(&self, message: &str) -> Vec<String> {
         let Some(trace) = &self.trace else { return Vec::new() };
         let mut reasons: Vec<String> = Vec::new();
         let words = message.split(|c: char| !c.is_alphanumeric() && c != '_');

@@ -63,6 +63,7 @@ fn alone(model: &Rc<LayerValue>, span: Span) -> TrainParts {
         seq: DEFAULT_SEQ,
         remat: Remat::Auto,
         average: None,
+        held: None,
         span,
     }
 }

@@ -329,7 +329,8 @@ pub(super) fn check(eval: &mut Eval<'_>, kind: &KindSchema, n: &NodeValue) -> bo
         if let Some(field) = kind.field(name) {
             // A sweep's fields have their values at its points.
             if n.kind != "sweep" && (field.required || !matches!(v, Value::None)) {
-                fine &= judge(eval, &format!("`{name}`"), field.ty, v, at);
+                fine &= judge(eval, &format!("`{name}`"), field.ty, v, at)
+                    && in_range(eval, &format!("`{name}`"), field, v, at);
             }
             if let (FieldType::Template, Value::Text(text)) = (field.ty, v) {
                 let (_, problems) = syntax::template(text, at);
@@ -356,7 +357,8 @@ fn check_block(eval: &mut Eval<'_>, block: &BlockSchema, r: &Record, at: Span) -
         match block.fields.iter().find(|f| f.name == name) {
             Some(field) => {
                 let what = format!("`{name}` of `{}`", block.name);
-                fine &= judge(eval, &what, field.ty, v, place);
+                fine &= judge(eval, &what, field.ty, v, place)
+                    && in_range(eval, &what, field, v, place);
             }
             None => {
                 let names: Vec<&str> = block.fields.iter().map(|f| f.name).collect();
@@ -420,6 +422,81 @@ pub(super) fn judge(eval: &mut Eval<'_>, what: &str, ty: FieldType, v: &Value, a
     false
 }
 
+/// Reports a number that its field does not take, or a text that is empty where none may be.
+fn in_range(eval: &mut Eval<'_>, what: &str, field: &Field, v: &Value, at: Span) -> bool {
+    let all = match v {
+        Value::List(l) => l.to_vec(),
+        v => vec![v.clone()],
+    };
+    let wrong = all.iter().find_map(|v| Some((v, misfit(field, v)?)));
+    let Some((v, (want, help))) = wrong else { return true };
+    let mut p =
+        Problem::new("E0316", at, format!("{what} must be {want}, this is {}", describe(v)));
+    if !help.is_empty() {
+        p = p.help(help);
+    }
+    eval.problem(p);
+    false
+}
+
+/// What a value of the right type should be besides, and what to write.
+fn misfit(field: &Field, v: &Value) -> Option<(String, String)> {
+    let is_number = matches!(
+        field.ty,
+        FieldType::Number(_) | FieldType::Scheduled(_) | FieldType::Count | FieldType::Share
+    );
+    match v {
+        Value::Number(q) if is_number => {
+            let unit = units::name(&q.unit);
+            let default = field.default;
+            let default = match default {
+                "" => String::new(),
+                d => format!("without `{}` it is {d}", field.name),
+            };
+            if !q.value.is_finite() {
+                return Some(("a finite number".to_owned(), default));
+            }
+            if matches!(field.ty, FieldType::Share) && !(0.0..=1.0).contains(&q.value) {
+                return Some(("between 0% and 100%".to_owned(), default));
+            }
+            if matches!(field.ty, FieldType::Count) && (q.value < 0.0 || q.value.fract() != 0.0) {
+                return Some(("a whole number of at least 0".to_owned(), default));
+            }
+            if !field.range.has(q.value) {
+                let want = field.range.words().to_owned();
+                return Some((want, default));
+            }
+            if matches!(unit.as_str(), "steps" | "rows") && !schema::is_whole(q.value) {
+                let near = q.value.round().max(1.0);
+                return Some((
+                    format!("a whole number of {unit}"),
+                    format!(
+                        "write `{} = {near} {unit}`; `round(..)` makes what is computed whole",
+                        field.name
+                    ),
+                ));
+            }
+            if matches!(field.ty, FieldType::Count) && q.value >= schema::EXACT {
+                let most = schema::EXACT - 1.0;
+                return Some((
+                    format!("at most {most}"),
+                    "numbers have 53 bits: a larger one would be rounded to another".to_owned(),
+                ));
+            }
+            None
+        }
+        Value::Text(t) if t.is_empty() => {
+            let may_be = match field.ty {
+                FieldType::Text | FieldType::Texts => false,
+                FieldType::Template => field.default == "\"\"",
+                _ => true,
+            };
+            (!may_be).then(|| ("a text with something in it".to_owned(), String::new()))
+        }
+        _ => None,
+    }
+}
+
 /// True if a field of this type takes the value.
 fn fits(ty: FieldType, v: &Value) -> bool {
     if matches!(v, Value::Error | Value::Later(_)) {
@@ -447,10 +524,10 @@ fn fits(ty: FieldType, v: &Value) -> bool {
                 || matches!(v, Value::Program(p) if p.def.kind == DefKind::Schedule)
         }
         FieldType::Count => {
-            matches!(v, Value::Number(q) if q.value >= 0.0 && q.value.fract() == 0.0)
+            matches!(v, Value::Number(_))
         }
         FieldType::Share => {
-            matches!(v, Value::Number(q) if q.unit.is_none() && (0.0..=1.0).contains(&q.value))
+            matches!(v, Value::Number(q) if q.unit.is_none())
         }
         FieldType::Switch => matches!(v, Value::Bool(_)) || word(&["on", "off"], v),
         FieldType::Text | FieldType::Template => matches!(v, Value::Text(_)),

@@ -37,6 +37,14 @@ pub(super) fn data(eval: &mut Eval<'_>, n: &NodeValue) -> Option<Spec> {
     }
 }
 
+/// What each kind of tokenizer can be told.
+const OWN_FIELDS: &[(&str, &[&str])] = &[
+    ("bpe", &["corpus", "vocab", "special", "ties"]),
+    ("bytes", &["special"]),
+    ("characters", &["corpus"]),
+    ("gpt2", &["vocab_file", "merges", "special"]),
+];
+
 /// A tokenizer node: byte-pair encoding unless `kind` says otherwise.
 pub(super) fn tokenizer(eval: &mut Eval<'_>, n: &NodeValue) -> Option<Spec> {
     let span = |f: &str| n.fields.fields.get(f).and_then(|(_, s)| *s).unwrap_or(n.span);
@@ -53,6 +61,15 @@ pub(super) fn tokenizer(eval: &mut Eval<'_>, n: &NodeValue) -> Option<Spec> {
         }
     };
     let special = texts(eval, n.fields.get("special"), span("special"))?;
+    if let Some((_, has)) = OWN_FIELDS.iter().find(|(k, _)| *k == kind)
+        && let Some(field) =
+            n.fields.fields.keys().find(|f| *f != "kind" && !has.contains(&f.as_str()))
+    {
+        let text = format!("a tokenizer of {kind} has no `{field}`");
+        let help = format!("it has: {}", has.join(", "));
+        eval.problem(Problem::new("E0203", span(field), text).help(help));
+        return None;
+    }
     let corpus = |eval: &mut Eval<'_>| -> Option<_> {
         let Some(v) = n.fields.get("corpus") else {
             let text = format!("the tokenizer `{}` needs `corpus`", n.name);
@@ -132,19 +149,48 @@ pub(super) fn tokenizer(eval: &mut Eval<'_>, n: &NodeValue) -> Option<Spec> {
 }
 
 /// How many tokens a tokenizer node has, where that is known before it is made.
-pub(super) fn vocab(eval: &Eval<'_>, n: &NodeValue) -> Option<f64> {
-    let special = match n.fields.get("special") {
-        Some(Value::List(l)) => l.len(),
-        _ => 0,
+pub(super) fn vocab(eval: &mut Eval<'_>, n: &NodeValue) -> Option<f64> {
+    let special: Vec<&str> = match n.fields.get("special") {
+        Some(Value::List(l)) => l.iter().filter_map(text).collect(),
+        _ => Vec::new(),
     };
-    let kind = match n.fields.get("kind") {
-        Some(Value::Text(t)) => t.to_string(),
-        _ => "bpe".into(),
-    };
-    match (kind.as_str(), n.fields.get("vocab")) {
-        (_, Some(Value::Number(q))) => Some(q.value),
-        ("bytes", _) => Some(256.0 + special as f64),
+    let kind = n.fields.get("kind").and_then(text).unwrap_or("bpe");
+    match (kind, n.fields.get("vocab")) {
+        ("bpe", Some(Value::Number(q))) => Some(q.value),
+        ("bytes", _) => Some(256.0 + special.len() as f64),
+        ("gpt2", _) => {
+            let path = n.fields.get("vocab_file").and_then(text)?;
+            let known = eval.token_files.get(path).copied();
+            let count = known.unwrap_or_else(|| in_file(eval, path, &special, n.span));
+            eval.token_files.insert(path.to_owned(), count);
+            count.map(|n| n as f64).or_else(|| eval.world.fact(&n.name, "vocab"))
+        }
         _ => eval.world.fact(&n.name, "vocab"),
+    }
+}
+
+/// How many tokens `vocab.json` or `tokenizer.json` and the special ones have. What is wrong with the file is said when it is used.
+fn in_file(eval: &Eval<'_>, path: &str, special: &[&str], span: Span) -> Option<usize> {
+    let base = &eval.sources.file(span.file).name;
+    let (text, _) = eval.world.read(path, Some(base)).ok()?;
+    let json: serde_json::Value = serde_json::from_str(&text).ok()?;
+    let map = match json.get("model") {
+        Some(model) if model.is_object() => model.get("vocab")?.as_object()?,
+        Some(_) | None => json.as_object()?,
+    };
+    let added = json.get("added_tokens").and_then(|a| a.as_array());
+    let added = added.into_iter().flatten().filter_map(|t| t.get("content")?.as_str());
+    let mut more: Vec<&str> = added.chain(special.iter().copied()).collect();
+    more.retain(|t| !map.contains_key(*t));
+    more.sort_unstable();
+    more.dedup();
+    Some(map.len() + more.len())
+}
+
+fn text(v: &Value) -> Option<&str> {
+    match v {
+        Value::Text(t) => Some(t),
+        _ => None,
     }
 }
 

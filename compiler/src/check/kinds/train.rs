@@ -7,9 +7,10 @@ use super::super::eval::{Eval, describe};
 use super::super::hir::{Budget, EvalSpec, Every, Execution, SampleSpec, Spec, TrainSpec};
 use super::super::modules::MAIN;
 use super::super::stages;
+use super::super::trace::Held;
 use super::super::units;
 use super::super::value::{NodeValue, Record, Stream, Value};
-use super::{causal, facts, prompt, schema, start};
+use super::{causal, facts, meaning, plain, prompt, schema, start};
 use crate::graph::grad::Remat;
 use crate::graph::{DType, Graph};
 use crate::pipeline::compile;
@@ -62,7 +63,18 @@ pub(super) fn parts(eval: &mut Eval<'_>, n: &NodeValue) -> Option<TrainParts> {
         _ => Remat::Auto,
     };
     let average = start::average(eval, n)?;
-    Some(TrainParts { model, optimizer, objective, compute, seq, remat, average, span: n.span })
+    let held = stages::tokenizer_of(&stream).map(|t| held(eval, &t));
+    let span = n.span;
+    Some(TrainParts { model, optimizer, objective, compute, seq, remat, average, held, span })
+}
+
+/// The ids that rows of a tokenizer hold.
+fn held(eval: &mut Eval<'_>, tokenizer: &NodeValue) -> Held {
+    Held {
+        tokenizer: tokenizer.name.to_string(),
+        span: tokenizer.span,
+        tokens: plain::vocab(eval, tokenizer).map(|n| n as usize),
+    }
 }
 
 fn compute_dtype(eval: &mut Eval<'_>, n: &NodeValue) -> Option<DType> {
@@ -137,7 +149,9 @@ pub(super) fn train(eval: &mut Eval<'_>, n: &Rc<NodeValue>) -> Option<Costed> {
         return known.clone();
     }
     let spec = costed(eval, n).and_then(|(mut c, parts)| {
+        eval.least_room = None;
         let step = traced(eval, &c.spec, &parts)?;
+        c.spec.most_tokens = eval.least_room.take().map(|n| n as u64);
         if n.fields.get("mesh").is_none() {
             c.memory = step_memory(eval, step, parts.span)?;
         }
@@ -248,6 +262,7 @@ pub(super) fn costed(eval: &mut Eval<'_>, n: &NodeValue) -> Option<(Costed, Trai
         compute,
         step_flops,
         params: facts.params,
+        most_tokens: None,
         steps,
         init: start::init(eval, n, &parts)?,
         stop: start::stop(eval, n)?,
@@ -369,10 +384,6 @@ fn batch(eval: &mut Eval<'_>, n: &NodeValue, seq: usize) -> Option<u64> {
 
 fn budget(eval: &mut Eval<'_>, n: &NodeValue) -> Option<Budget> {
     let q = number(eval, n, "budget", "an amount of work")?;
-    if q.value <= 0.0 {
-        eval.problem(Problem::new("E0502", at(n, "budget"), "a budget is more than nothing"));
-        return None;
-    }
     let budget = match units::name(&q.unit).as_str() {
         "FLOPs" => Budget::Flops(q.value),
         "tokens" => Budget::Tokens(q.value),
@@ -446,8 +457,51 @@ fn every(eval: &mut Eval<'_>, r: &Record, what: &str, span: Span) -> Option<Ever
     None
 }
 
+/// E0315 if held-out text that is encoded or packed on its own is not read as the training text is.
+fn read_alike(eval: &mut Eval<'_>, train: &Stream, on: &Stream, span: Span) -> Option<()> {
+    let (mine, theirs) = (stages::tokenizer_of(train), stages::tokenizer_of(on));
+    if let (Some(mine), Some(theirs)) = (mine, theirs)
+        && mine.name != theirs.name
+        && meaning::of_nodes(eval, std::iter::once(&*mine))
+            != meaning::of_nodes(eval, std::iter::once(&*theirs))
+    {
+        let text = format!(
+            "held-out text is encoded by `{}`, but the model learns the tokens of `{}`",
+            theirs.name, mine.name
+        );
+        let p = Problem::new("E0315", span, text)
+            .label(mine.span, "the training text is encoded by this")
+            .label(theirs.span, "the held-out text by this");
+        eval.problem(p.help(
+            "name the text alone, as in `on = tales.valid`: it is encoded as the training text is",
+        ));
+        return None;
+    }
+    if let (Some(mine), Some(theirs)) = (pack_seq(train), pack_seq(on))
+        && mine != theirs
+    {
+        let text = format!("held-out rows have {theirs} positions, training rows have {mine}");
+        eval.problem(Problem::new("E0315", span, text).help(
+            "name the text alone, as in `on = tales.valid`: it is packed as the training text is",
+        ));
+        return None;
+    }
+    Some(())
+}
+
 /// How often a run saves that does not say so: what a crash costs at most.
 const SAVE_SECONDS: f64 = 60.0;
+
+/// Rows per micro-batch as asked, at least one.
+fn micro(n: &NodeValue, seq: usize) -> Option<u64> {
+    match n.fields.get("micro") {
+        Some(Value::Number(q)) if units::name(&q.unit) == "tokens" => {
+            Some((q.value / seq as f64).max(1.0) as u64)
+        }
+        Some(Value::Number(q)) => Some(q.value as u64),
+        _ => None,
+    }
+}
 
 fn execution(eval: &mut Eval<'_>, n: &NodeValue, train: &Rc<Stream>) -> Option<Execution> {
     let limit = match n.fields.get("limit") {
@@ -478,6 +532,8 @@ fn execution(eval: &mut Eval<'_>, n: &NodeValue, train: &Rc<Stream>) -> Option<E
                 return None;
             };
             let on = stages::as_stream(eval, on.clone(), span)?;
+            let place = r.fields.get("on").and_then(|(_, s)| *s).unwrap_or(span);
+            read_alike(eval, train, &on, place)?;
             let report = match r.get("report") {
                 Some(Value::List(l)) => l.to_vec(),
                 Some(v) => vec![v.clone()],
@@ -499,7 +555,6 @@ fn execution(eval: &mut Eval<'_>, n: &NodeValue, train: &Rc<Stream>) -> Option<E
                     }
                 }
             }
-            let _ = train;
             Some(EvalSpec {
                 every: every(eval, &r, "eval", span)?,
                 on: stages::spec(eval, &on, &n.name),
@@ -543,10 +598,7 @@ fn execution(eval: &mut Eval<'_>, n: &NodeValue, train: &Rc<Stream>) -> Option<E
     };
     Some(Execution {
         limit_seconds: limit,
-        micro_rows: match n.fields.get("micro") {
-            Some(Value::Number(q)) if q.value >= 1.0 => Some(q.value as u64),
-            _ => None,
-        },
+        micro_rows: micro(n, pack_seq(train).unwrap_or(1)),
         eval: eval_spec,
         sample,
         save_every,

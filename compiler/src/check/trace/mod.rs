@@ -11,6 +11,7 @@
 mod attend;
 mod layer;
 mod ops;
+mod reach;
 mod scan;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use indexmap::IndexMap;
 
 pub use layer::{Placed, PlacedForm};
 pub use ops::{is_op, op_names, stream};
+pub use reach::Held;
 
 use super::value::{BoundAxis, Def, Scope, Tensor};
 use crate::graph::build::{Builder, Misfit};
@@ -115,6 +117,8 @@ pub struct Trace {
     pub caches: IndexMap<String, Type>,
     /// Placed layers that have a method `step`: path, definition, scope.
     pub steppers: Vec<(String, Rc<Def>, Scope)>,
+    /// What the columns hold; `None` where no rows of anybody are at hand, and indices are not judged.
+    pub held: Option<Held>,
     /// Layer path of the method being traced.
     pub path: Vec<String>,
     /// Sizes of axes by their names in the graphs.
@@ -140,6 +144,7 @@ impl Trace {
             draws: BTreeMap::new(),
             caches: IndexMap::new(),
             steppers: Vec::new(),
+            held: None,
             path: Vec::new(),
             sizes: BTreeMap::new(),
         }
@@ -199,6 +204,12 @@ impl Trace {
         let inner = this.b.input(name, ty, Role::Local);
         this.captures.push((outer, inner, sliced));
         inner
+    }
+
+    /// What an input of the graph of a level is in the graph around it.
+    fn outside(&self, level: usize, inner: NodeId) -> Option<NodeId> {
+        let captures = &self.levels.get(level)?.captures;
+        captures.iter().find(|(_, i, _)| *i == inner).map(|(outer, _, _)| *outer)
     }
 
     /// Opens a level.

@@ -3,7 +3,9 @@
 use super::FieldType::{
     Any, Count, Data, Nodes, Number, Row, Setting, Share, Template, Texts, Word, Words,
 };
-use super::{BlockSchema, DATA, Field, INFERENCE, KindSchema, TASKS, fixed, later, may, must};
+use super::{
+    BlockSchema, DATA, Field, INFERENCE, KindSchema, Range, TASKS, fixed, later, may, must,
+};
 
 /// `eval`.
 pub(super) const EVAL: KindSchema = KindSchema {
@@ -42,8 +44,9 @@ pub(super) const GENERATE: KindSchema = KindSchema {
     fields: &[
         must("model", Any, "the model with weights: `base.final`"),
         may("prompts", Any, "\"\"", "texts or rows to begin with"),
-        may("length", Number(&["tokens"]), "256 tokens", "new tokens at most"),
-        may("batch", Number(&["rows", ""]), "1 rows", "completions side by side"),
+        may("length", Number(&["tokens"]), "256 tokens", "new tokens at most").within(Range::Whole),
+        may("batch", Number(&["rows", ""]), "1 rows", "completions side by side")
+            .within(Range::Whole),
         may("sample", Setting, "greedy", "how a token is drawn"),
         may(
             "draft",

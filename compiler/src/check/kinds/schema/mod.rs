@@ -59,6 +59,49 @@ pub enum FieldType {
     Any,
 }
 
+/// Which numbers a field takes, in whatever unit it is written. No field takes what is not finite, and steps and rows are always whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Range {
+    /// All.
+    Any,
+    /// Zero and more.
+    NotNegative,
+    /// More than zero.
+    Positive,
+    /// 1, 2, ..
+    Whole,
+}
+
+/// Whole numbers are exact below this: numbers of the language have 53 bits.
+pub const EXACT: f64 = 9_007_199_254_740_992.0;
+
+impl Range {
+    /// True if a number is in it.
+    pub fn has(self, x: f64) -> bool {
+        match self {
+            Self::Any => true,
+            Self::NotNegative => x >= 0.0,
+            Self::Positive => x > 0.0,
+            Self::Whole => x >= 1.0 && is_whole(x),
+        }
+    }
+
+    /// "at least 0".
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Any => "a number",
+            Self::NotNegative => "at least 0",
+            Self::Positive => "more than 0",
+            Self::Whole => "a whole number of at least 1",
+        }
+    }
+}
+
+/// True for whole numbers, and for those that are whole but for rounding.
+pub fn is_whole(x: f64) -> bool {
+    (x - x.round()).abs() <= 1e-9 * x.abs()
+}
+
 /// One field.
 #[derive(Debug, Clone, Copy)]
 pub struct Field {
@@ -66,6 +109,8 @@ pub struct Field {
     pub name: &'static str,
     /// What it takes.
     pub ty: FieldType,
+    /// Which numbers, where it takes numbers.
+    pub range: Range,
     /// Must be given.
     pub required: bool,
     /// What holds where it is not given, in words; empty: nothing.
@@ -123,11 +168,18 @@ use FieldType::{
 };
 
 const fn must(name: &'static str, ty: FieldType, doc: &'static str) -> Field {
-    Field { name, ty, required: true, default: "", doc }
+    Field { name, ty, range: Range::Any, required: true, default: "", doc }
 }
 
 const fn may(name: &'static str, ty: FieldType, default: &'static str, doc: &'static str) -> Field {
-    Field { name, ty, required: false, default, doc }
+    Field { name, ty, range: Range::Any, required: false, default, doc }
+}
+
+impl Field {
+    /// The same field for numbers of a range only.
+    const fn within(self, range: Range) -> Self {
+        Self { range, ..self }
+    }
 }
 
 const fn fixed(name: &'static str, doc: &'static str) -> Fact {

@@ -4,7 +4,7 @@ use super::FieldType::{
     Any, Axes, Count, Data, Loss, Model, Nodes, Number, Optimizer, Row, Scheduled, Setting, Share,
     Switch, Template, Text, Texts, Tokenizer, Word, WordOr, Words,
 };
-use super::{BlockSchema, Field, KindSchema, PARALLEL, fixed, later, may, must};
+use super::{BlockSchema, Field, KindSchema, PARALLEL, Range, fixed, later, may, must};
 
 /// `data`.
 pub(super) const DATA: KindSchema = KindSchema {
@@ -38,7 +38,8 @@ pub(super) const TOKENIZER: KindSchema = KindSchema {
             "byte pairs, single bytes, single characters, or files of GPT-2 or Hugging Face",
         ),
         may("corpus", Data, "", "the text that byte pairs or characters are learnt from"),
-        may("vocab", Count, "", "how many tokens, special ones and bytes included"),
+        may("vocab", Count, "", "how many tokens, special ones and bytes included")
+            .within(Range::Whole),
         may("special", Texts, "[]", "texts that are always one token"),
         may(
             "ties",
@@ -61,11 +62,13 @@ pub(super) const DEVICE: KindSchema = KindSchema {
     value: None,
     value_only: false,
     fields: &[
-        must("peak", Number(&["FLOP/s"]), "dense matrix rate in the run's precision"),
-        must("memory", Number(&["bytes"]), "of one device"),
-        may("bandwidth", Number(&["bytes/s"]), "", "of its memory"),
-        may("mfu", Share, "35%", "share of the peak that a good run reaches"),
-        may("price", Number(&["USD/s"]), "", "of one device"),
+        must("peak", Number(&["FLOP/s"]), "dense matrix rate in the run's precision")
+            .within(Range::Positive),
+        must("memory", Number(&["bytes"]), "of one device").within(Range::Positive),
+        may("bandwidth", Number(&["bytes/s"]), "", "of its memory").within(Range::Positive),
+        may("mfu", Share, "35%", "share of the peak that a good run reaches")
+            .within(Range::Positive),
+        may("price", Number(&["USD/s"]), "", "of one device").within(Range::NotNegative),
     ],
     blocks: &[],
     facts: &[],
@@ -103,13 +106,15 @@ pub(super) const TRAIN: KindSchema = KindSchema {
             "batch",
             Scheduled(&["tokens", "rows"]),
             "per optimizer step, over all devices and micro-batches",
-        ),
+        )
+        .within(Range::Positive),
         may(
             "micro",
-            Scheduled(&["rows", "tokens", ""]),
+            Number(&["rows", "tokens", ""]),
             "what fits",
             "per micro-batch; never changes results",
-        ),
+        )
+        .within(Range::Whole),
         may(
             "precision",
             WordOr(&["f32", "bf16", "fp16"], &["compute", "weights", "moments"]),
@@ -120,13 +125,15 @@ pub(super) const TRAIN: KindSchema = KindSchema {
             "budget",
             Number(&["FLOPs", "tokens", "tokens/param", "steps", "epochs", "s"]),
             "how much work: model FLOPs, tokens, tokens/param, steps, epochs or time",
-        ),
+        )
+        .within(Range::Positive),
         may(
             "limit",
             Number(&["s"]),
             "",
             "wall time at most; the run is then incomplete and can go on",
-        ),
+        )
+        .within(Range::Positive),
         may("seed", Count, "0", "of initial weights, noise, order and samples"),
         may("init", Any, "fresh weights", "weights to start from: `base.final`"),
         may("mesh", Any, "one device", "the devices"),
@@ -169,17 +176,20 @@ pub(super) const TRAIN: KindSchema = KindSchema {
             fields: &[
                 EVERY,
                 may("prompt", Template, "\"\"", "how they begin"),
-                may("length", Number(&["tokens", ""]), "64 tokens", "new tokens"),
-                may("temperature", Number(&[""]), "1", "divides the logits; 0 takes the likeliest"),
-                may("top_k", Count, "", "only the k likeliest"),
-                may("top_p", Share, "", "only the likeliest that together have this probability"),
+                may("length", Number(&["tokens", ""]), "64 tokens", "new tokens")
+                    .within(Range::Whole),
+                may("temperature", Number(&[""]), "1", "divides the logits; 0 takes the likeliest")
+                    .within(Range::NotNegative),
+                may("top_k", Count, "", "only the k likeliest").within(Range::Whole),
+                may("top_p", Share, "", "only the likeliest that together have this probability")
+                    .within(Range::Positive),
                 may("min_p", Share, "", "only those at least this share of the likeliest"),
             ],
         },
         BlockSchema {
             name: "save",
             doc: "Checkpoints.",
-            fields: &[EVERY, may("keep", Count, "2", "how many are kept")],
+            fields: &[EVERY, may("keep", Count, "2", "how many are kept").within(Range::Whole)],
         },
         BlockSchema {
             name: "shard",
@@ -223,4 +233,5 @@ pub(super) const TRAIN: KindSchema = KindSchema {
 };
 
 const EVERY: Field =
-    must("every", Number(&["steps", "tokens", "s"]), "how often: steps, tokens or wall time");
+    must("every", Number(&["steps", "tokens", "s"]), "how often: steps, tokens or wall time")
+        .within(Range::Positive);

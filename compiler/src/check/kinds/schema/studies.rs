@@ -3,7 +3,7 @@
 use super::FieldType::{
     Any, Count, Data, Law, Nodes, Number, Ranges, Row, Setting, Template, Word, Words,
 };
-use super::{BlockSchema, Field, KindSchema, SWEEPS, fixed, later, may, must};
+use super::{BlockSchema, Field, KindSchema, Range, SWEEPS, fixed, later, may, must};
 
 /// `sweep`.
 pub(super) const SWEEP: KindSchema = KindSchema {
@@ -29,7 +29,8 @@ pub(super) const SWEEP: KindSchema = KindSchema {
             Number(&["FLOPs", "tokens", "s", "USD"]),
             "",
             "what all points together may cost",
-        ),
+        )
+        .within(Range::Positive),
         may("order", Word(&["as_written", "cheapest_first"]), "as_written", "which point is first"),
         may(
             "search",

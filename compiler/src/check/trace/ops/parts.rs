@@ -54,8 +54,8 @@ impl Eval<'_> {
             return self.arity("pick", "one axis", span);
         };
         let outside = match args.named.get("outside") {
-            Some((Value::Number(q), _)) => q.value,
-            _ => 0.0,
+            Some((Value::Number(q), _)) => Some(q.value),
+            _ => None,
         };
         let Some(x) = self.tensor_node(x.clone(), span) else { return Value::Error };
         let Some(index) = self.operand(index.clone(), true, *index_span) else {
@@ -63,6 +63,10 @@ impl Eval<'_> {
         };
         let affine = self.t().b().graph.node(index).ty.axes.clone();
         let form = affine_of(&self.t().b().graph, index);
+        if !self.reaches(x, axis, index, form.as_ref(), outside.is_some(), span) {
+            return Value::Error;
+        }
+        let outside = outside.unwrap_or(0.0);
         let built = match form {
             Some(index) => self.t().b().window(x, &axis.name, index, &affine, outside),
             None => self.t().b().gather(x, &axis.name, index),
