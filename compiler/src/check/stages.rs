@@ -295,6 +295,9 @@ pub fn call(
         );
         fine = false;
     }
+    if let Some(input) = &input {
+        fine &= in_order(eval, name, input, span);
+    }
     if matches!(name, "keep" | "drop" | "set") {
         for (v, _) in record.fields.values() {
             if let Value::Row(row) = v {
@@ -306,6 +309,53 @@ pub fn call(
         return Value::Error;
     }
     Value::Stream(Rc::new(Stream { stage: entry.name, args: record, input, node: None, span }))
+}
+
+/// What the rows of a pipeline are by now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Form {
+    Texts,
+    Tokens,
+    Rows,
+}
+
+impl Form {
+    fn of(s: &Stream) -> Self {
+        match s.stage {
+            "pack" | "pad" => Self::Rows,
+            "encode" | "chat" | "prompt" => Self::Tokens,
+            _ => s.input.as_ref().map_or(Self::Texts, |i| Self::of(i)),
+        }
+    }
+}
+
+/// What a stage works on at most: what is encoded is no text any more, what is packed no documents.
+const WORKS_ON: &[(&str, Form)] =
+    &[("holdout", Form::Texts), ("encode", Form::Texts), ("pack", Form::Tokens)];
+
+/// E0317 if a stage comes too late.
+fn in_order(eval: &mut Eval<'_>, name: &str, input: &Stream, span: Span) -> bool {
+    let Some((_, most)) = WORKS_ON.iter().find(|(n, _)| *n == name) else { return true };
+    let have = Form::of(input);
+    if have <= *most {
+        return true;
+    }
+    let (is, needs) = match (have, most) {
+        (Form::Rows, Form::Tokens) => ("packed", "tokens that are not"),
+        (Form::Rows, _) => ("packed", "texts"),
+        (_, _) => ("encoded", "texts"),
+    };
+    let text = format!("the data are {is} already, `{name}` works on {needs}");
+    let mut at = input;
+    while Form::of(at) == have
+        && let Some(before) = at.input.as_deref()
+        && Form::of(before) == have
+    {
+        at = before;
+    }
+    let p = Problem::new("E0317", span, text).label(at.span, format!("{is} here"));
+    eval.problem(p.help("the order is `files(..) |> holdout(..) |> encode(..) |> pack(..)`"));
+    false
 }
 
 fn fits(eval: &mut Eval<'_>, stage: &str, param: &str, kind: Kind, v: &Value, at: Span) -> bool {
@@ -451,8 +501,9 @@ pub fn split_of(eval: &mut Eval<'_>, n: &NodeValue, side: &str, span: Span) -> V
     Value::Stream(Rc::new(Stream { stage: "split", args, input: Some(s.clone()), node, span }))
 }
 
+/// True if there are two sides to choose from: where one was taken already, there is no other.
 fn has_holdout(s: &Stream) -> bool {
-    s.stage == "holdout" || s.input.as_ref().is_some_and(|i| has_holdout(i))
+    s.stage != "split" && (s.stage == "holdout" || s.input.as_ref().is_some_and(|i| has_holdout(i)))
 }
 
 impl Eval<'_> {
@@ -480,9 +531,11 @@ pub fn spec(eval: &Eval<'_>, s: &Stream, name: &str) -> DataSpec {
         chain.push(input);
     }
     chain.reverse();
-    // The seed of a holdout comes from the data node, so that both sides of it agree whoever asks.
-    let owner = chain.iter().rev().find_map(|s| s.node.as_ref().map(|(n, _)| n.to_string()));
-    let seed = stream("order", &owner.unwrap_or_else(|| name.to_owned()), 0) % (1 << 48);
+    // A stage draws by the data node that it is written in, so that everybody who names the node has the same texts and the same sides.
+    let seed = |at: usize| {
+        let owner = chain[at..].iter().find_map(|s| s.node.as_ref().map(|(n, _)| n.to_string()));
+        stream("order", &owner.unwrap_or_else(|| name.to_owned()), 0) % (1 << 48)
+    };
     let text = |s: &Stream, n: &str| match s.args.get(n) {
         Some(Value::Text(t)) => Some(t.to_string()),
         _ => None,
@@ -492,6 +545,15 @@ pub fn spec(eval: &Eval<'_>, s: &Stream, name: &str) -> DataSpec {
         _ => None,
     };
     let base = eval.sources.file(chain[0].span.file).name.clone();
+    // A side is taken of the texts, where they are divided, also where it is named behind later stages.
+    for at in 1..chain.len() {
+        if chain[at].stage == "split"
+            && let Some(divided) = (1..at).rev().find(|i| chain[*i].stage == "holdout")
+        {
+            let side = chain.remove(at);
+            chain.insert(divided + 1, side);
+        }
+    }
     let source = match chain[0].stage {
         "files" => Source::Files {
             pattern: text(chain[0], "pattern").unwrap_or_default(),
@@ -500,18 +562,18 @@ pub fn spec(eval: &Eval<'_>, s: &Stream, name: &str) -> DataSpec {
         },
         "stories" => Source::Stories {
             count: number(chain[0], "count").unwrap_or(10_000.0) as u64,
-            seed: number(chain[0], "seed").unwrap_or(seed as f64) as u64,
+            seed: number(chain[0], "seed").map_or_else(|| seed(0), |x| x as u64),
         },
         other => Source::NotBuilt { name: other.into(), part: part_of(other).into() },
     };
-    let stages = chain[1..]
-        .iter()
-        .map(|s| match s.stage {
+    let stages = (1..chain.len())
+        .map(|at| (at, chain[at]))
+        .map(|(at, s)| match s.stage {
             "holdout" => match number(s, "tail") {
                 Some(tail) => Stage::HoldoutTail { tail },
                 None => Stage::HoldoutShare {
                     valid: number(s, "valid").unwrap_or(0.05),
-                    seed: number(s, "seed").map_or(seed, |x| x as u64),
+                    seed: number(s, "seed").map_or_else(|| seed(at), |x| x as u64),
                 },
             },
             "split" => Stage::Split { name: text(s, "name").unwrap_or_default() },

@@ -249,12 +249,22 @@ impl Encoded {
 pub fn name_of(spec: &DataSpec, nodes: &Nodes) -> Option<(String, String)> {
     nodes.values().find_map(|node| {
         let Spec::Data(other) = &node.spec else { return None };
-        if other.source != spec.source || !spec.stages.starts_with(&other.stages) {
+        if other.source != spec.source {
             return None;
         }
-        let part = match spec.stages.get(other.stages.len()) {
-            Some(Stage::Split { name }) => format!("{}.{name}", node.name),
-            _ => node.name.clone(),
+        // A side stands behind its holdout, where the node itself may have further stages.
+        let at = spec.stages.iter().rposition(|s| matches!(s, Stage::Split { .. }));
+        let side = at.filter(|at| *at <= other.stages.len()).and_then(|at| {
+            let mut stages = spec.stages.clone();
+            match stages.remove(at) {
+                Stage::Split { name } if stages.starts_with(&other.stages) => Some(name),
+                _ => None,
+            }
+        });
+        let part = match side {
+            Some(side) => format!("{}.{side}", node.name),
+            None if spec.stages.starts_with(&other.stages) => node.name.clone(),
+            None => return None,
         };
         Some((node.name.clone(), part))
     })

@@ -6,7 +6,9 @@
 
 use std::rc::Rc;
 
-use super::super::eval::{Eval, describe};
+use indexmap::IndexMap;
+
+use super::super::eval::{Eval, describe, same};
 use super::super::hir::{Budget, Coordinate, Node, Nodes, PointSpec, Spec, SweepSpec};
 use super::super::modules::MAIN;
 use super::super::units;
@@ -22,6 +24,7 @@ const GRANULARITY: f64 = 0.01;
 /// Puts the points of a sweep, then the sweep, among the nodes.
 pub(super) fn add(eval: &mut Eval<'_>, n: &NodeValue, s: Sweep, nodes: &mut Nodes) {
     coarse(eval, n, &s);
+    alike(eval, n, &s);
     repeats(eval, n, &s);
     let mut spec = SweepSpec {
         points: Vec::new(),
@@ -216,6 +219,45 @@ fn coarse(eval: &mut Eval<'_>, n: &NodeValue, s: &Sweep) {
                 rows * cost.spec.seq as f64,
                 100.0 * GRANULARITY
             )),
+    );
+}
+
+/// W0513 if points are one and the same run: a name of a `for` that `run` does not use.
+fn alike(eval: &mut Eval<'_>, n: &NodeValue, s: &Sweep) {
+    // What a search draws may come twice.
+    if !s.planned.is_empty() || s.rounds.len() > 1 {
+        return;
+    }
+    let mut known: IndexMap<String, &Point> = IndexMap::new();
+    let mut twins: Option<(&Point, &Point)> = None;
+    for p in &s.points {
+        let meaning = meaning::of_nodes(eval, std::iter::once(&*p.node));
+        match known.get(&meaning) {
+            Some(first) => twins = twins.or(Some((first, p))),
+            None => {
+                known.insert(meaning, p);
+            }
+        }
+    }
+    let Some((a, b)) = twins else { return };
+    let text = format!(
+        "{} points are {} run{}: nothing in `run` depends on what differs between them",
+        s.points.len(),
+        known.len(),
+        if known.len() == 1 { "" } else { "s" }
+    );
+    let span = sweep::field(n, "run").map_or(n.span, |e| e.span);
+    let names: Vec<&str> =
+        a.at.iter()
+            .zip(&b.at)
+            .filter(|((_, x), (_, y))| !same(x, y))
+            .map(|((name, _), _)| name.as_str())
+            .collect();
+    let name = names.first().copied().unwrap_or("x");
+    eval.problem(
+        Problem::new("W0513", span, text)
+            .help(format!("the same: `{}` ({}) and `{}` ({})", a.node.name, place(a), b.node.name, place(b)))
+            .help(format!("use `{name}` in it, as in `run = base with {{ budget = {name} }}`; for repetitions give each a seed of its own")),
     );
 }
 

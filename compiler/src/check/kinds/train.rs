@@ -4,7 +4,9 @@ use std::rc::Rc;
 
 use super::super::assemble::TrainParts;
 use super::super::eval::{Eval, describe};
-use super::super::hir::{Budget, EvalSpec, Every, Execution, SampleSpec, Spec, TrainSpec};
+use super::super::hir::{
+    Budget, DataSpec, EvalSpec, Every, Execution, SampleSpec, Spec, Stage, TrainSpec,
+};
 use super::super::modules::MAIN;
 use super::super::stages;
 use super::super::trace::Held;
@@ -489,6 +491,46 @@ fn read_alike(eval: &mut Eval<'_>, train: &Stream, on: &Stream, span: Span) -> O
     Some(())
 }
 
+/// W0512 if all held-out text is among the training text.
+fn seen(eval: &mut Eval<'_>, n: &NodeValue, train: &Stream, on: &DataSpec, span: Span) {
+    let data = stages::spec(eval, train, &n.name);
+    let texts = |s: &DataSpec| -> Vec<Stage> {
+        let encoded = |s: &&Stage| !matches!(s, Stage::Encode { .. } | Stage::Pack { .. });
+        s.stages.iter().take_while(encoded).cloned().collect()
+    };
+    let (mine, theirs) = (texts(&data), texts(on));
+    if data.source != on.source || !theirs.starts_with(&sided(mine)) {
+        return;
+    }
+    let mut p = Problem::new(
+        "W0512",
+        span,
+        "the model is evaluated on text that it is trained on: its loss there says little",
+    );
+    p = p.label(at(n, "data"), "trained on this");
+    let help = match data
+        .stages
+        .iter()
+        .any(|s| matches!(s, Stage::HoldoutShare { .. } | Stage::HoldoutTail { .. }))
+    {
+        true => {
+            "a data node with a `holdout` is its training side: name the other one, as in `on = tales.valid`"
+        }
+        false => {
+            "hold some of it out: `data tales = .. |> holdout(valid = 5%)`, train on `tales`, and evaluate `on = tales.valid`"
+        }
+    };
+    eval.problem(p.help(help));
+}
+
+/// The stages of texts, where a holdout without a side named is its training side.
+fn sided(mut stages: Vec<Stage>) -> Vec<Stage> {
+    if matches!(stages.last(), Some(Stage::HoldoutShare { .. } | Stage::HoldoutTail { .. })) {
+        stages.push(Stage::Split { name: "train".to_owned() });
+    }
+    stages
+}
+
 /// How often a run saves that does not say so: what a crash costs at most.
 const SAVE_SECONDS: f64 = 60.0;
 
@@ -534,6 +576,8 @@ fn execution(eval: &mut Eval<'_>, n: &NodeValue, train: &Rc<Stream>) -> Option<E
             let on = stages::as_stream(eval, on.clone(), span)?;
             let place = r.fields.get("on").and_then(|(_, s)| *s).unwrap_or(span);
             read_alike(eval, train, &on, place)?;
+            let spec = stages::spec(eval, &on, &n.name);
+            seen(eval, n, train, &spec, place);
             let report = match r.get("report") {
                 Some(Value::List(l)) => l.to_vec(),
                 Some(v) => vec![v.clone()],
@@ -555,11 +599,7 @@ fn execution(eval: &mut Eval<'_>, n: &NodeValue, train: &Rc<Stream>) -> Option<E
                     }
                 }
             }
-            Some(EvalSpec {
-                every: every(eval, &r, "eval", span)?,
-                on: stages::spec(eval, &on, &n.name),
-                report: names,
-            })
+            Some(EvalSpec { every: every(eval, &r, "eval", span)?, on: spec, report: names })
         }
     };
     let sample = match block("sample") {
