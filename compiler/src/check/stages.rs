@@ -531,11 +531,6 @@ pub fn spec(eval: &Eval<'_>, s: &Stream, name: &str) -> DataSpec {
         chain.push(input);
     }
     chain.reverse();
-    // A stage draws by the data node that it is written in, so that everybody who names the node has the same texts and the same sides.
-    let seed = |at: usize| {
-        let owner = chain[at..].iter().find_map(|s| s.node.as_ref().map(|(n, _)| n.to_string()));
-        stream("order", &owner.unwrap_or_else(|| name.to_owned()), 0) % (1 << 48)
-    };
     let text = |s: &Stream, n: &str| match s.args.get(n) {
         Some(Value::Text(t)) => Some(t.to_string()),
         _ => None,
@@ -554,6 +549,11 @@ pub fn spec(eval: &Eval<'_>, s: &Stream, name: &str) -> DataSpec {
             chain.insert(divided + 1, side);
         }
     }
+    // A stage draws by the data node that it is written in, so that everybody who names the node has the same texts and the same sides.
+    let seed = |at: usize| {
+        let owner = chain[at..].iter().find_map(|s| s.node.as_ref().map(|(n, _)| n.to_string()));
+        stream("order", &owner.unwrap_or_else(|| name.to_owned()), 0) % (1 << 48)
+    };
     let source = match chain[0].stage {
         "files" => Source::Files {
             pattern: text(chain[0], "pattern").unwrap_or_default(),
