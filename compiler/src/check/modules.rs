@@ -59,6 +59,7 @@ impl<'w> Eval<'w> {
             places: IndexMap::new(),
             counts: IndexMap::new(),
             steps: 0,
+            over_runs: false,
             least_room: None,
             token_files: IndexMap::new(),
             asks: IndexMap::new(),

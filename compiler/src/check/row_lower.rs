@@ -9,6 +9,7 @@ use std::rc::Rc;
 use super::eval::{Eval, describe};
 use super::modules::MAIN;
 use super::rows;
+use super::units::{self, Unit};
 use super::value::{Record, RowExpr as Written, Scope, Stream, Value};
 use crate::problem::Problem;
 use crate::row::kinds::{self, Columns, Kind};
@@ -193,7 +194,11 @@ fn stream(eval: &mut Eval<'_>, s: &Stream, columns: Option<&Columns>) -> Option<
         })
     };
     let here = fits(eval, &rows.stages, columns.cloned()).ok()?;
-    let made = stages(eval, s, here.as_ref())?;
+    let of_runs = rows.from.iter().all(|f| !matches!(f, RowSource::Table { .. }));
+    let before = std::mem::replace(&mut eval.over_runs, of_runs);
+    let made = stages(eval, s, here.as_ref());
+    eval.over_runs = before;
+    let made = made?;
     fits(eval, &made, here).ok()?;
     rows.stages.extend(made);
     Some(rows)
@@ -336,6 +341,28 @@ fn constant(eval: &mut Eval<'_>, v: &Value, span: Span) -> Option<RowExpr> {
     }
 }
 
+/// The units of columns of runs, where they have one.
+const UNITS: &[(&str, &str)] = &[
+    ("flops", "FLOPs"),
+    ("tokens", "tokens"),
+    ("params", "params"),
+    ("step", "steps"),
+    ("seconds", "s"),
+    ("data_tokens", "tokens"),
+    ("unique_tokens", "tokens"),
+    ("epochs", "epochs"),
+];
+
+/// The unit of a number, of the ends of a range, of the items of a list.
+fn unit_of(v: &Value) -> Option<Unit> {
+    match v {
+        Value::Number(q) => Some(q.unit.clone()),
+        Value::Range(_, b) => Some(b.unit.clone()),
+        Value::List(all) => all.first().and_then(unit_of),
+        _ => None,
+    }
+}
+
 struct Lowering<'a, 'w> {
     eval: &'a mut Eval<'w>,
     scope: &'a Scope,
@@ -458,13 +485,67 @@ impl Lowering<'_, '_> {
                 CompareOp::Ge => RowCompare::Ge,
             };
             let (left_side, right_side) = (self.boxed(left)?, self.boxed(right)?);
-            pairs.push(RowExpr::Compare { op, left: left_side, right: right_side });
+            // Not equal is all that is not equal, in whatever unit.
+            let is_not = op == RowCompare::Ne;
+            let op =
+                if is_not && self.unit_column(left, right).is_some() { RowCompare::Eq } else { op };
+            let made = RowExpr::Compare { op, left: left_side, right: right_side };
+            let made = self.in_unit(left, right, made)?;
+            let turned = is_not && op == RowCompare::Eq;
+            pairs.push(if turned { RowExpr::Not(Box::new(made)) } else { made });
             left = right;
         }
         Some(if pairs.len() == 1 { pairs.remove(0) } else { RowExpr::And(pairs) })
     }
 
+    /// The column `budget` beside a value with a unit, on whichever side: what it is in is another column.
+    fn unit_column(&mut self, left: &Expr, right: &Expr) -> Option<(String, Unit)> {
+        let columns = self.columns.is_some_and(|c| c.contains_key("budget_unit"));
+        if !self.eval.over_runs && !columns {
+            return None;
+        }
+        let (column, other) = match (&*left.kind, &*right.kind) {
+            (ExprKind::Dot(id), _) if !reads_row(right) => (id, right),
+            (_, ExprKind::Dot(id)) if !reads_row(left) => (id, left),
+            _ => return None,
+        };
+        let unit = unit_of(&self.eval.expr(self.scope, other))?;
+        (!unit.is_none()).then(|| (column.name.clone(), unit))
+    }
+
+    /// A comparison of a column of runs with what has a unit: the unit must be the column's; a budget is compared only where it is given in
+    /// that unit.
+    fn in_unit(&mut self, left: &Expr, right: &Expr, made: RowExpr) -> Option<RowExpr> {
+        let Some((column, unit)) = self.unit_column(left, right) else { return Some(made) };
+        let written = units::name(&unit);
+        if column == "budget" {
+            let is = RowExpr::Compare {
+                op: RowCompare::Eq,
+                left: Box::new(RowExpr::Column("budget_unit".to_owned())),
+                right: Box::new(RowExpr::Text(written)),
+            };
+            return Some(RowExpr::And(vec![made, is]));
+        }
+        match UNITS.iter().find(|(name, _)| *name == column) {
+            Some((_, own)) if *own != written => {
+                let text = format!("`.{column}` is in {own}, compared with {written}");
+                let help = match UNITS.iter().find(|(_, u)| *u == written) {
+                    Some((other, _)) => format!("`.{other}` is in {written}"),
+                    None => format!("write the value in {own}"),
+                };
+                self.eval.problem(Problem::new("E0305", left.span.to(right.span), text).help(help));
+                None
+            }
+            Some(_) | None => Some(made),
+        }
+    }
+
     fn is_in(&mut self, value: &Expr, set: &Expr) -> Option<RowExpr> {
+        let made = self.is_in_plain(value, set)?;
+        if reads_row(set) { Some(made) } else { self.in_unit(value, set, made) }
+    }
+
+    fn is_in_plain(&mut self, value: &Expr, set: &Expr) -> Option<RowExpr> {
         let left = self.boxed(value)?;
         match &*set.kind {
             ExprKind::List { values, suffix: None } => {

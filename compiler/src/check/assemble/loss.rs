@@ -32,10 +32,12 @@ impl Eval<'_> {
         }
     }
 
-    /// The loss of a batch: nats per counted target, with whatever axes the objective leaves.
+    /// The loss of a batch: nats per counted target, with whatever axes the objective leaves. `held_out`: what the objective is measured by,
+    /// its method `nats`, where it has one.
     pub(super) fn loss(
         &mut self,
         objective: &Value,
+        held_out: bool,
         model: &Rc<Placed>,
         columns: &IndexMap<String, Tensor>,
         span: Span,
@@ -53,7 +55,8 @@ impl Eval<'_> {
             }
         };
         self.reached.insert(def.span);
-        let (params, body) = match method(&def, "of") {
+        let measure = method(&def, "nats").filter(|_| held_out);
+        let (params, body) = match measure.or_else(|| method(&def, "of")) {
             Some(of) => (of.params.clone(), of.body.clone()),
             None => (def.params.clone(), def.body.clone()),
         };

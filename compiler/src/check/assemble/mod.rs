@@ -183,7 +183,7 @@ impl Eval<'_> {
         let model = self.start_on_rows(parts, Mode::Eval, rows)?;
         let columns = self.columns(None);
         let made = (|| {
-            let loss = self.loss(&parts.objective, &model, &columns, parts.span)?;
+            let loss = self.loss(&parts.objective, true, &model, &columns, parts.span)?;
             let sum = self.loss_sum(loss, &columns, parts.span)?;
             let by_rows = self.t().b().ty(loss).find(&Name::from("seq")).is_none();
             let count = if by_rows {

@@ -63,7 +63,7 @@ impl Eval<'_> {
         if let Some(m) = micro {
             self.t().open(Some(m.clone()));
         }
-        let loss = self.loss(&parts.objective, model, columns, span)?;
+        let loss = self.loss(&parts.objective, false, model, columns, span)?;
         let by_rows = self.t().b().ty(loss).find(&Name::from("seq")).is_none();
         let sum = self.loss_sum(loss, columns, span)?;
         let mean = {

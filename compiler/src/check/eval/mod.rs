@@ -65,6 +65,8 @@ pub struct Eval<'w> {
     pub counts: IndexMap<(String, usize), super::kinds::Facts>,
     /// Expressions evaluated so far, and more for each item of a list that is made: see [`MAX_STEPS`].
     pub steps: u64,
+    /// The rows at hand are runs, whose columns have units.
+    pub over_runs: bool,
     /// The smallest axis that ids index whose number is not known yet, since it was last taken.
     pub least_room: Option<usize>,
     /// How many tokens the files of tokenizers have, by file; `None`: it cannot be read.

@@ -7,7 +7,7 @@ use super::super::eval::Eval;
 use super::super::hir::{Node, Nodes, Spec};
 use super::super::units::{self, Unit};
 use super::super::value::{Bracket, Later, LayerForm, LayerValue, NodeValue, Quantity, Value};
-use super::{causal, meaning, plain, points, schema, train};
+use super::{causal, likelihood, meaning, plain, points, schema, train};
 use crate::graph::DType;
 use crate::graph::causal::Ahead;
 use crate::graph::cost;
@@ -192,6 +192,11 @@ pub(super) fn member(eval: &mut Eval<'_>, n: &Rc<NodeValue>, name: &ast::Ident) 
             field @ ("tokens" | "steps" | "flops" | "params" | "memory" | "time" | "predicted_mfu"
             | "bubble" | "bytes_sent"),
         ) => train_fact(eval, n, field, later(field)),
+        ("train", field @ ("valid_loss" | "perplexity" | "bits_per_byte"))
+            if likelihood::measured(eval, n, field, name.span).is_none() =>
+        {
+            Value::Error
+        }
         ("train", field @ ("loss" | "valid_loss" | "perplexity" | "bits_per_byte")) => eval
             .world
             .fact(&n.name, field)

@@ -9,6 +9,7 @@ mod facts;
 mod fields;
 mod fit;
 mod law;
+mod likelihood;
 mod meaning;
 mod outside;
 mod plain;

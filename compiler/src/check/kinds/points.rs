@@ -257,7 +257,7 @@ fn alike(eval: &mut Eval<'_>, n: &NodeValue, s: &Sweep) {
     eval.problem(
         Problem::new("W0513", span, text)
             .help(format!("the same: `{}` ({}) and `{}` ({})", a.node.name, place(a), b.node.name, place(b)))
-            .help(format!("use `{name}` in it, as in `run = base with {{ budget = {name} }}`; for repetitions give each a seed of its own")),
+            .help(format!("use `{name}` in it, as in `run = base with {{ FIELD = {name} }}`; for repetitions give each a seed of its own")),
     );
 }
 

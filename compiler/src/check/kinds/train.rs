@@ -12,7 +12,7 @@ use super::super::stages;
 use super::super::trace::Held;
 use super::super::units;
 use super::super::value::{NodeValue, Record, Stream, Value};
-use super::{causal, facts, meaning, plain, prompt, schema, start};
+use super::{causal, facts, likelihood, meaning, plain, prompt, schema, start};
 use crate::graph::grad::Remat;
 use crate::graph::{DType, Graph};
 use crate::pipeline::compile;
@@ -587,6 +587,8 @@ fn execution(eval: &mut Eval<'_>, n: &NodeValue, train: &Rc<Stream>) -> Option<E
             for v in report {
                 match v {
                     Value::Text(t) if matches!(&*t, "loss" | "perplexity" | "bits_per_byte") => {
+                        let place = r.fields.get("report").and_then(|(_, s)| *s).unwrap_or(span);
+                        likelihood::gives(eval, n, &t, place)?;
                         names.push(t.to_string());
                     }
                     other => {

@@ -75,6 +75,25 @@ fn what_is_printed_reads_back() {
 }
 
 #[test]
+fn a_budget_is_compared_in_its_unit() {
+    let mut columns = known();
+    columns.insert("budget_unit".to_owned(), Kind::Text);
+    for (text, printed) in [
+        (".budget == 20 FLOPs", ".budget == 20 and .budget_unit == \"FLOPs\""),
+        ("1e18 FLOPs < .budget", "1000000000000000000 < .budget and .budget_unit == \"FLOPs\""),
+        (".budget != 3 steps", "not (.budget == 3 and .budget_unit == \"steps\")"),
+        (".budget in [1, 3] FLOPs", ".budget in [1, 3] and .budget_unit == \"FLOPs\""),
+        (".budget in 2..10K tokens", ".budget in 2..10000 and .budget_unit == \"tokens\""),
+        (".budget == 20", ".budget == 20"),
+        (".tokens < 2M tokens", ".tokens < 2000000"),
+    ] {
+        let made = lowered(text, Some(&columns)).expect(text);
+        assert_eq!(made.to_string(), printed);
+    }
+    assert_eq!(lowered(".tokens < 20 FLOPs", Some(&columns)), Err(vec!["E0305".to_owned()]));
+}
+
+#[test]
 fn what_does_not_fit_is_found_where_it_stands() {
     for (text, code) in [
         (".los < 3", "E0205"),
