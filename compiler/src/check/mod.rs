@@ -9,6 +9,7 @@ pub mod assemble;
 mod average;
 pub mod call;
 pub mod eval;
+mod forms;
 pub mod hir;
 pub mod kinds;
 pub mod modules;

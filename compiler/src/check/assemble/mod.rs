@@ -60,7 +60,7 @@ pub struct StepGraph {
 }
 
 /// Columns of a packed batch and their dtypes.
-const COLUMNS: &[(&str, DType)] = &[
+pub(super) const COLUMNS: &[(&str, DType)] = &[
     ("ids", DType::I32),
     ("target", DType::I32),
     ("learn", DType::F32),

@@ -17,6 +17,14 @@ use crate::programs::{StateInfo, WeightInfo};
 use crate::source::Span;
 use crate::syntax::ast::{self, ItemKind};
 
+/// A state of an optimizer for one weight.
+struct Declared {
+    decl: ast::WeightDecl,
+    /// Its storage.
+    storage: String,
+    ty: Type,
+}
+
 impl Eval<'_> {
     pub(super) fn apply_optimizer(
         &mut self,
@@ -189,23 +197,65 @@ impl Eval<'_> {
         self.t().b().path = Some(Name::from(format!("optimizer.{}", slot.name)));
         let new = self.body(&frame, &update.body);
         self.calls.pop();
-        let leave = |this: &mut Self, v: Value, want: &Type| -> Option<NodeId> {
+        let leave = |this: &mut Self, v: Value, own: bool, want: &Type| -> Option<NodeId> {
             let mut x = this.tensor_node(v, span)?;
-            if let Some(m) = &shape {
+            if let (Some(m), false) = (&shape, own) {
                 x = m.leave(this.t(), x)?;
             }
             Some(conform(this.t().b(), x, want))
         };
         let ty = self.t().b().ty(weight).clone();
-        let new = leave(self, new, &ty)?;
+        let new = leave(self, new, false, &ty)?;
+        self.same_axes(program, &slot.name, None, new, &ty)?;
         self.t().b().output(slot.name.as_str(), new, Some(&slot.name));
-        for (local, storage, ty) in declared {
-            let v = frame.0.names.borrow().get(&local).cloned().unwrap_or(Value::Error);
-            let node = leave(self, v, &ty)?;
+        for Declared { decl, storage, ty } in declared {
+            let local = &decl.name.name;
+            let v = frame.0.names.borrow().get(local).cloned().unwrap_or(Value::Error);
+            let node = leave(self, v, !decl.axes.is_empty(), &ty)?;
+            self.same_axes(program, &slot.name, Some(&decl), node, &ty)?;
             self.t().b().output(storage.as_str(), node, Some(&storage));
         }
         self.t().b().path = None;
         Some(())
+    }
+
+    /// E0425 if what replaces a weight, or one of its states, has an axis more than that.
+    fn same_axes(
+        &mut self,
+        program: &Program,
+        weight: &str,
+        state: Option<&ast::WeightDecl>,
+        new: NodeId,
+        want: &Type,
+    ) -> Option<()> {
+        let have = self.t().b().ty(new).clone();
+        let more = have.axes.iter().find(|a| want.find(&a.name).is_none());
+        let Some(more) = more else { return Some(()) };
+        // Axes of a matrix view are named after their weight.
+        let plain = |name: &Name| name.as_str().split(':').next().unwrap_or_default().to_owned();
+        let list = |ty: &Type| {
+            let names: Vec<String> = ty.axes.iter().map(|a| plain(&a.name)).collect();
+            format!("[{}]", names.join(", "))
+        };
+        let (what, at) = match state {
+            Some(decl) => (format!("the state `{}`", decl.name.name), decl.name.span),
+            None => (format!("the weight `{weight}`"), program.def.span),
+        };
+        let text = format!(
+            "{what} has {}, but `{}` gives it {}{}",
+            list(want),
+            program.def.name,
+            list(&have),
+            if state.is_some() { format!(" for the weight `{weight}`") } else { String::new() }
+        );
+        let mut p = Problem::new("E0425", at, text).label(program.span, "used here");
+        p = p.help(format!("a reduction takes an axis away: `mean[{}](..)`", plain(&more.name)));
+        if let Some(decl) = state.filter(|d| !d.axes.is_empty()) {
+            let name = &decl.name.name;
+            p = p.help(format!("`state {name}` without axes has those of each weight"));
+        }
+        self.problem(p);
+        None
     }
 
     /// Declares an optimizer's states for one weight: their local names, storage names and types.
@@ -216,7 +266,7 @@ impl Eval<'_> {
         slot: &Rc<Slot>,
         shape: &Option<Matrix>,
         states: &mut Vec<StateInfo>,
-    ) -> Option<Vec<(String, String, Type)>> {
+    ) -> Option<Vec<Declared>> {
         let ast::Body::Block(block) = &program.def.body else { return Some(Vec::new()) };
         let mut declared = Vec::new();
         for item in &block.items {
@@ -250,7 +300,7 @@ impl Eval<'_> {
                     ty: ty.clone(),
                     start,
                 });
-                declared.push((d.name.name.clone(), storage, ty));
+                declared.push(Declared { decl: d.clone(), storage, ty });
             }
         }
         Some(declared)

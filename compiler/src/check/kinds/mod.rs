@@ -97,6 +97,7 @@ pub fn check_nodes(eval: &mut Eval<'_>) -> (Nodes, Vec<String>) {
     for e in asserts {
         check_assert(eval, &e);
     }
+    super::forms::check(eval);
     super::names::check(eval);
     super::unused::check(eval);
     eval.unused_imports();

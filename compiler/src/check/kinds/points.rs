@@ -222,43 +222,65 @@ fn coarse(eval: &mut Eval<'_>, n: &NodeValue, s: &Sweep) {
     );
 }
 
-/// W0513 if points are one and the same run: a name of a `for` that `run` does not use.
+/// W0513 if a name of a `for` changes nothing: points that differ in it alone are one and the same run.
 fn alike(eval: &mut Eval<'_>, n: &NodeValue, s: &Sweep) {
     // What a search draws may come twice.
     if !s.planned.is_empty() || s.rounds.len() > 1 {
         return;
     }
-    let mut known: IndexMap<String, &Point> = IndexMap::new();
-    let mut twins: Option<(&Point, &Point)> = None;
-    for p in &s.points {
-        let meaning = meaning::of_nodes(eval, std::iter::once(&*p.node));
-        match known.get(&meaning) {
-            Some(first) => twins = twins.or(Some((first, p))),
-            None => {
-                known.insert(meaning, p);
+    let meanings: Vec<String> =
+        s.points.iter().map(|p| meaning::of_nodes(eval, std::iter::once(&*p.node))).collect();
+    let twins = idle(s, &meanings);
+    let Some((name, a, b)) = twins else { return };
+    let mut runs: Vec<&String> = meanings.iter().collect();
+    runs.sort_unstable();
+    runs.dedup();
+    let text = format!(
+        "`{name}` changes nothing in `run`: {} points are {} run{}",
+        s.points.len(),
+        runs.len(),
+        if runs.len() == 1 { "" } else { "s" }
+    );
+    let (a, b) = (&s.points[a], &s.points[b]);
+    let span = sweep::field(n, "run").map_or(n.span, |e| e.span);
+    let same =
+        format!("the same: `{}` ({}) and `{}` ({})", a.node.name, place(a), b.node.name, place(b));
+    eval.problem(Problem::new("W0513", span, text).help(same).help(format!(
+        "use it, as in `run = base with {{ FIELD = {name} }}`; repetitions need seeds of their own"
+    )));
+}
+
+/// A name that never makes a difference, with two points that differ in it alone.
+fn idle(s: &Sweep, meanings: &[String]) -> Option<(String, usize, usize)> {
+    let names = s.points.first().map(|p| p.at.iter().map(|(n, _)| n.clone()).collect::<Vec<_>>());
+    for name in names.unwrap_or_default() {
+        // By what the other names are there: the first point, and whether it was met again.
+        let mut groups: IndexMap<String, usize> = IndexMap::new();
+        let mut twins = None;
+        let mut matters = false;
+        for (i, p) in s.points.iter().enumerate() {
+            let others: Vec<String> =
+                p.at.iter()
+                    .filter(|(other, _)| *other != name)
+                    .map(|(other, v)| format!("{other} = {}", describe(v)))
+                    .collect();
+            match groups.get(&others.join(", ")) {
+                Some(first) if meanings[*first] == meanings[i] => {
+                    let is_twin =
+                        p.at.iter().zip(&s.points[*first].at).any(|((_, x), (_, y))| !same(x, y));
+                    twins = twins.or(is_twin.then_some((*first, i)));
+                }
+                Some(_) => matters = true,
+                None => {
+                    groups.insert(others.join(", "), i);
+                }
             }
         }
+        if let (Some((a, b)), false) = (twins, matters) {
+            return Some((name, a, b));
+        }
     }
-    let Some((a, b)) = twins else { return };
-    let text = format!(
-        "{} points are {} run{}: nothing in `run` depends on what differs between them",
-        s.points.len(),
-        known.len(),
-        if known.len() == 1 { "" } else { "s" }
-    );
-    let span = sweep::field(n, "run").map_or(n.span, |e| e.span);
-    let names: Vec<&str> =
-        a.at.iter()
-            .zip(&b.at)
-            .filter(|((_, x), (_, y))| !same(x, y))
-            .map(|((name, _), _)| name.as_str())
-            .collect();
-    let name = names.first().copied().unwrap_or("x");
-    eval.problem(
-        Problem::new("W0513", span, text)
-            .help(format!("the same: `{}` ({}) and `{}` ({})", a.node.name, place(a), b.node.name, place(b)))
-            .help(format!("use `{name}` in it, as in `run = base with {{ FIELD = {name} }}`; for repetitions give each a seed of its own")),
-    );
+    None
 }
 
 /// W0510 once for a sweep, with the point that reads its data most often.

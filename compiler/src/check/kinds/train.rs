@@ -2,8 +2,10 @@
 
 use std::rc::Rc;
 
-use super::super::assemble::TrainParts;
+use super::super::assemble::{COLUMNS, TrainParts};
+use super::super::call::method;
 use super::super::eval::{Eval, describe};
+use super::super::forms;
 use super::super::hir::{
     Budget, DataSpec, EvalSpec, Every, Execution, SampleSpec, Spec, Stage, TrainSpec,
 };
@@ -11,7 +13,7 @@ use super::super::modules::MAIN;
 use super::super::stages;
 use super::super::trace::Held;
 use super::super::units;
-use super::super::value::{NodeValue, Record, Stream, Value};
+use super::super::value::{LayerForm, NodeValue, Record, Stream, Value};
 use super::{causal, facts, likelihood, meaning, plain, prompt, schema, start};
 use crate::graph::grad::Remat;
 use crate::graph::{DType, Graph};
@@ -224,6 +226,7 @@ pub(super) fn costed(eval: &mut Eval<'_>, n: &NodeValue) -> Option<(Costed, Trai
         return None;
     }
     let parts = parts(eval, n)?;
+    compares(eval, n, &parts);
     let facts = facts::of_model(eval, &parts)?;
     if let Some(op) = &facts.ahead {
         let what = if causal::learns_next(&parts) {
@@ -277,6 +280,22 @@ pub(super) fn costed(eval: &mut Eval<'_>, n: &NodeValue) -> Option<(Costed, Trai
         .map(|(_, part)| part)
         .or_else(|| unbuilt_field.map(|(_, part)| (*part).to_owned()));
     Some((Costed { spec, not_built, memory: Vec::new() }, parts))
+}
+
+/// W0514 if the objective and the model read nothing but the tokens before the one at hand: there is nothing to learn from.
+fn compares(eval: &mut Eval<'_>, n: &NodeValue, parts: &TrainParts) {
+    let def = match &parts.objective {
+        Value::Def(def) => def.clone(),
+        Value::Program(p) => p.def.clone(),
+        _ => return,
+    };
+    // A model that reads more than ids may compare on its own.
+    let LayerForm::Plain { def: model, .. } = &parts.model.form else { return };
+    let reads = method(model, "forward").map_or(0, |f| f.params.len());
+    if reads == 1 {
+        let columns: Vec<&str> = COLUMNS.iter().map(|(name, _)| *name).collect();
+        forms::compares(eval, &def, &columns, at(n, "objective"));
+    }
 }
 
 /// The data node behind training rows and its tokens, where an earlier run has counted them.
