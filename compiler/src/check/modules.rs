@@ -144,6 +144,12 @@ impl<'w> Eval<'w> {
         let mut names = IndexMap::new();
         for (i, item) in ast.items.iter().enumerate() {
             let Some((name, span)) = declared(&item.kind) else { continue };
+            if let Some(why) = no_folder(name) {
+                let text = format!("{name:?} cannot be the name of a node: {why}");
+                self.problems.push(Problem::new("E0218", span, text).help(
+                    "what a node gives is kept in a folder of its name: use letters, digits, spaces, `-` and `_`",
+                ));
+            }
             if let Some(old) = names.insert(name.to_owned(), i) {
                 let first: &ast::Item = &ast.items[old];
                 let p = Problem::new("E0208", span, format!("`{name}` is declared twice"))
@@ -384,7 +390,9 @@ impl<'w> Eval<'w> {
         };
         let mut value = value;
         for (path, e) in sets.iter().filter(|(p, _)| p.len() > 1) {
-            let v = self.word_or(&scope, e);
+            let ident = |name: &String| ast::Ident { name: name.clone(), span: e.span };
+            let fields: Vec<ast::Ident> = path[1..].iter().map(ident).collect();
+            let v = kinds::changed(self, &scope, &value, &fields, e);
             let rest: Vec<&str> = path[1..].iter().map(String::as_str).collect();
             value = self.set_path(value, &rest, v, e.span, e.span);
         }
@@ -494,6 +502,21 @@ pub fn program_kind(name: &str) -> Option<DefKind> {
         "score" => DefKind::Score,
         _ => return None,
     })
+}
+
+/// Why a name cannot be that of a folder.
+fn no_folder(name: &str) -> Option<&'static str> {
+    if name.trim().is_empty() {
+        Some("it is empty")
+    } else if name.contains(['/', '\\']) {
+        Some("it has a slash")
+    } else if name.starts_with('.') {
+        Some("it begins with a dot")
+    } else if name.contains(char::is_control) {
+        Some("it has a line break or the like")
+    } else {
+        (name.len() > 100).then_some("it is too long")
+    }
 }
 
 /// True if a text has the name as a whole word.

@@ -1,6 +1,6 @@
 //! What a training run costs: on the graph (model FLOPs, by operation and by layer), on the plan (executed FLOPs, traffic, memory, time).
 
-use cs336_compiler::check::hir::TrainSpec;
+use cs336_compiler::check::hir::{Budget, TrainSpec};
 use cs336_compiler::graph::cost::cost;
 use cs336_compiler::plan::{self, Plan};
 use cs336_compiler::programs::TrainPrograms;
@@ -15,8 +15,11 @@ pub(crate) fn print_costs(
     machine: Option<&Calibration>,
 ) {
     let plan = &programs.step.plan;
-    let steps =
-        spec.steps.map_or("steps known after its data".to_owned(), |n| format!("{n} steps"));
+    let steps = match (spec.steps, spec.budget) {
+        (Some(n), _) => format!("{n} steps"),
+        (None, Budget::Seconds(s)) => format!("as many steps as {} allow,", duration(s)),
+        (None, _) => "steps known after its data".to_owned(),
+    };
     let executed = executed(&plan.steps);
     crate::print(&format!(
         "           {} params, {steps} of {} tokens ({} x {} rows of {})",

@@ -6,6 +6,7 @@ use cs336_compiler::check::hir::{self, Spec, SweepSpec, TrainSpec};
 use cs336_compiler::front::Checked;
 use cs336_compiler::graph::print as graph_print;
 use cs336_compiler::plan;
+use cs336_lab::data::missing;
 use cs336_lab::standing::{Standing, standings};
 use cs336_lab::{Exit, LabError};
 use serde_json::json;
@@ -89,8 +90,22 @@ pub(crate) fn plan(
             | Spec::After { .. }
             | Spec::NotBuilt { .. } => None,
         };
+        let missing = match &standing {
+            Standing::Done { .. } => None,
+            Standing::Ready
+            | Standing::Missing
+            | Standing::Incomplete { .. }
+            | Standing::Failed { .. }
+            | Standing::Stopped { .. }
+            | Standing::Points { .. }
+            | Standing::NotBuilt { .. }
+            | Standing::After { .. } => missing(&node.spec),
+        };
         if style.json {
             let mut value = json!({ "kind": "node", "name": name, "of": node.kind, "standing": words(&standing) });
+            if let Some(error) = &missing {
+                value["missing"] = json!(error.to_string());
+            }
             if let Some((spec, programs)) = &costs {
                 value["params"] = json!(spec.params);
                 value["steps"] = json!(spec.steps);
@@ -119,7 +134,11 @@ pub(crate) fn plan(
             crate::print(&value.to_string());
             continue;
         }
-        crate::print(&format!("{:<10} {:<20} {}", node.kind, name, words(&standing)));
+        let standing = match &missing {
+            Some(error) => format!("cannot run: {error}"),
+            None => words(&standing),
+        };
+        crate::print(&format!("{:<10} {:<20} {standing}", node.kind, name));
         if let Some((spec, programs)) = &costs {
             print_costs(spec, programs, machine.as_ref());
             if show.costs {

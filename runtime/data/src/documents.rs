@@ -4,7 +4,7 @@
 //! the order of paths and of places in files, and at least one document that is not empty. Where files hold several
 //! documents with a mark between them (`split_on`), the white space around the mark is layout and goes with it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -31,19 +31,27 @@ impl Documents {
         Self(documents)
     }
 
-    /// Reads the text files that `pattern` names: a file, a folder (all files in it) or a pattern with `*`, `?`, `**`.
-    pub fn read(base: &Path, pattern: &str, split_on: Option<&str>) -> Result<Self, DataError> {
+    /// The text files that `pattern` names, in order: a file, a folder (all files in it) or a pattern with `*`, `?`, `**`. Nothing is read.
+    pub fn find(base: &Path, pattern: &str) -> Result<Vec<PathBuf>, DataError> {
         let named = base.join(pattern);
         let paths = if is_pattern(pattern) {
             files_matching(base, pattern).map_err(|source| DataError::read(base, source))?
         } else if named.is_dir() {
             files_under(&named).map_err(|source| DataError::read(&named, source))?
-        } else {
+        } else if named.exists() {
             vec![named]
+        } else {
+            return Err(DataError::NoFile { path: named });
         };
         if paths.is_empty() {
             return Err(DataError::NoMatch { pattern: pattern.to_owned(), base: base.to_owned() });
         }
+        Ok(paths)
+    }
+
+    /// Reads the text files that `pattern` names.
+    pub fn read(base: &Path, pattern: &str, split_on: Option<&str>) -> Result<Self, DataError> {
+        let paths = Self::find(base, pattern)?;
         let texts: Vec<String> =
             paths.par_iter().map(|path| read_text(path)).collect::<Result<_, _>>()?;
         let mut documents = Vec::new();

@@ -245,6 +245,40 @@ impl Encoded {
     }
 }
 
+/// What a node reads that is not there; nothing is read.
+pub fn missing(spec: &Spec) -> Option<DataError> {
+    let texts = |source: &Source| match source {
+        Source::Files { pattern, base, .. } => Documents::find(&folder_of(base), pattern).err(),
+        Source::Stories { .. } | Source::NotBuilt { .. } => None,
+    };
+    let file = |base: &str, path: &str| {
+        let path = folder_of(base).join(path);
+        (!path.exists()).then_some(DataError::NoFile { path })
+    };
+    match spec {
+        Spec::Data(data) => texts(&data.source),
+        Spec::Tokenizer(TokenizerSpec::Bpe { corpus, .. } | TokenizerSpec::Chars { corpus }) => {
+            texts(&corpus.source)
+        }
+        Spec::Tokenizer(TokenizerSpec::File { vocab, merges, base, .. }) => {
+            file(base, vocab).or_else(|| file(base, merges.as_ref()?))
+        }
+        Spec::Train(train) => {
+            let on = train.execution.eval.as_ref().map(|eval| &eval.on.source);
+            texts(&train.data.source).or_else(|| texts(on?))
+        }
+        Spec::Tokenizer(TokenizerSpec::Bytes { .. })
+        | Spec::Rows(_)
+        | Spec::Model
+        | Spec::Fit(_)
+        | Spec::Sweep(_)
+        | Spec::Outside(_)
+        | Spec::Report(_)
+        | Spec::After { .. }
+        | Spec::NotBuilt { .. } => None,
+    }
+}
+
 /// The name of the data node, or of its side, whose documents `spec` begins with: `stories.train`.
 pub fn name_of(spec: &DataSpec, nodes: &Nodes) -> Option<(String, String)> {
     nodes.values().find_map(|node| {

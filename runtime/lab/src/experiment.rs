@@ -204,6 +204,9 @@ fn run_all(
                 match fits::fit(&name, spec, &ledger, &checked.nodes) {
                     Ok(answered) => {
                         fits::save(&settings.root, &name, &answered.fitted)?;
+                        if let Some(message) = fits::at_ends(&name, spec, &answered.fitted) {
+                            watcher.note(&Note::Warning { code: "W0712".to_owned(), message });
+                        }
                         for (field, value) in &answered.facts {
                             learn(&name, field, *value, &[&name], &checked.nodes);
                         }

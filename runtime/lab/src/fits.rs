@@ -121,6 +121,21 @@ pub fn fit(
     Ok(answered)
 }
 
+/// Which constants stand at an end of their range: the law would rather have them beyond it.
+pub fn at_ends(name: &str, spec: &FitSpec, fitted: &Fitted) -> Option<String> {
+    let mut ends = Vec::new();
+    for c in &fitted.coefficients {
+        let Some(end) = &c.at_end else { continue };
+        let range = spec.law.constants.iter().find(|k| k.name == c.name);
+        let range = range.map_or(String::new(), |k| format!(" of {}..{}", k.low, k.high));
+        ends.push(format!("`{}` = {:.4} at the {end} end{range}", c.name, c.value));
+    }
+    (!ends.is_empty()).then(|| {
+        let found = ends.join(", ");
+        format!("the fit `{name}` was stopped by a range: {found}; widen it, or ask whether the rows determine the constant")
+    })
+}
+
 /// The facts that answer a question, with their intervals.
 fn facts_of(name: &str, fitted: &Fitted, ask: &FitAsk) -> Result<Vec<(String, f64)>, LabError> {
     let refused = |why| LabError::Fit { node: name.to_owned(), why };

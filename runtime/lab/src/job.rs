@@ -175,6 +175,10 @@ pub(crate) fn prepare(
         let (node, tokenizer) = (node.name.clone(), data.tokenizer_name.clone());
         return Err(LabError::Vocabulary { node, tokenizer, tokens, room });
     }
+    // So is a prompt that cannot be written with this tokenizer.
+    if let Some(sample) = &spec.execution.sample {
+        data.tokenizer.encode(&sample.prompt)?;
+    }
     // Data that are too short are found before anything is made.
     let rows = (spec.batch_tokens / spec.seq.max(1)).max(1);
     let batches = Batches::new(data.shard.clone(), data.pack(spec.seq, rows, spec.seed))?;

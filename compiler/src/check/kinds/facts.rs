@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::super::assemble::TrainParts;
 use super::super::eval::Eval;
-use super::super::hir::{Node, Nodes, Spec};
+use super::super::hir::{Budget, Node, Nodes, Spec};
 use super::super::units::{self, Unit};
 use super::super::value::{Bracket, Later, LayerForm, LayerValue, NodeValue, Quantity, Value};
 use super::{causal, likelihood, meaning, plain, points, schema, train};
@@ -115,7 +115,14 @@ pub(super) fn train_line(eval: &Eval<'_>, n: &NodeValue, costed: &train::Costed)
             steps as f64 * t.step_flops
         );
     } else {
-        line += "   steps known after the data is read";
+        line += &match t.budget {
+            Budget::Seconds(s) => format!("   as many steps as {} allow", units::seconds(s)),
+            Budget::Flops(_)
+            | Budget::Tokens(_)
+            | Budget::TokensPerParam(_)
+            | Budget::Steps(_)
+            | Budget::Epochs(_) => "   steps known after the data is read".to_owned(),
+        };
     }
     if let Some(bytes) = costed.peak_bytes() {
         line += &format!("   {}", units::bytes(bytes));

@@ -13,7 +13,7 @@ use super::super::modules::MAIN;
 use super::super::stages;
 use super::super::trace::Held;
 use super::super::units;
-use super::super::value::{LayerForm, NodeValue, Record, Stream, Value};
+use super::super::value::{DefKind, LayerForm, NodeValue, Record, Stream, Value};
 use super::{causal, facts, likelihood, meaning, plain, prompt, schema, start};
 use crate::graph::grad::Remat;
 use crate::graph::{DType, Graph};
@@ -51,13 +51,18 @@ pub(super) fn parts(eval: &mut Eval<'_>, n: &NodeValue) -> Option<TrainParts> {
         }
         v => v.clone(),
     };
-    if matches!(optimizer, Value::Error) {
-        return None;
-    }
     let objective = match n.fields.get("objective") {
+        // `objective = smoothed` without arguments.
+        Some(Value::Def(d)) if d.kind == DefKind::Loss && method(d, "of").is_some() => {
+            let (call, scope) = (Value::Def(d.clone()), n.scope.clone());
+            eval.call(&scope, call, None, &[], at(n, "objective"))
+        }
         Some(v) => v.clone(),
         None => eval.name(&n.scope.clone(), "cross_entropy", n.span),
     };
+    if matches!(optimizer, Value::Error) || matches!(objective, Value::Error) {
+        return None;
+    }
     let compute = compute_dtype(eval, n)?;
     let stream = data_of(eval, n)?;
     let seq = pack_seq(&stream)?;
