@@ -67,7 +67,7 @@ pub fn rows(ledger: &Ledger, nodes: &Nodes, asked: &Rows) -> Result<Frame, Table
 
 /// The one run that a text means: its folder, its name, or the beginning of its key.
 pub fn find(root: &Path, text: &str) -> Result<(PathBuf, Manifest), LabError> {
-    let runs = rundir::list(root)?;
+    let runs = rundir::list(root)?.runs;
     let asked = Path::new(text.trim_end_matches('/'));
     let by_folder = |path: &Path| path == asked || path.strip_prefix(root) == Ok(asked);
     let tries: [&dyn Fn(&Path, &Manifest) -> bool; 3] =

@@ -44,7 +44,8 @@ pub fn ask(
         all.push(ask.clone());
     }
     answer.unwrap_or_else(|| {
-        Value::Later(Rc::new(Later { node: n.name.clone(), what: ask.key, unit: Unit::none() }))
+        let (node, declared) = (n.name.clone(), n.span);
+        Value::Later(Rc::new(Later { node, what: ask.key, unit: Unit::none(), declared }))
     })
 }
 

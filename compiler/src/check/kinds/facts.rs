@@ -179,7 +179,8 @@ fn quantity(value: f64, unit: Unit) -> Value {
 /// A field that is counted, or known later.
 pub(super) fn member(eval: &mut Eval<'_>, n: &Rc<NodeValue>, name: &ast::Ident) -> Value {
     let later = |what: &str| {
-        Value::Later(Rc::new(Later { node: n.name.clone(), what: what.into(), unit: Unit::none() }))
+        let (node, declared) = (n.name.clone(), n.span);
+        Value::Later(Rc::new(Later { node, what: what.into(), unit: Unit::none(), declared }))
     };
     match (n.kind.as_str(), name.name.as_str()) {
         ("tokenizer", "vocab") => match plain::vocab(eval, n) {
@@ -280,6 +281,7 @@ impl Eval<'_> {
                 node: node.as_str().into(),
                 what: name.name.clone(),
                 unit: Unit::none(),
+                declared: name.span,
             }));
         }
         let field = name.name.as_str();
