@@ -154,3 +154,97 @@ fn a_damaged_manifest_is_named_and_stops_nothing() {
     assert_eq!(exit, Some(0), "{text}");
     assert!(!text.contains("E0856") && text.matches("done, 20 steps").count() == 2, "{text}");
 }
+
+#[test]
+fn questions_know_the_names_of_a_sweep() {
+    let place = Place::new(PROGRAM);
+    let question = "rates |> keep(.peak > 5e-3) |> select(.name, .peak, .params)";
+    // Also where no run is there yet.
+    assert!(place.rows(question).is_empty());
+    let (exit, text) = place.run(&["run", "a.cs336", "rates"]);
+    assert_eq!(exit, Some(0), "{text}");
+    let rows = place.rows(question);
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    assert_eq!(rows[0]["peak"], 0.01);
+    let sorted = place.rows("rates |> sort_by(.peak, descending = true) |> select(.peak)");
+    assert_eq!(sorted[0]["peak"], 0.01);
+    let (exit, text) = place.run(&["query", "rates |> select(.peek)", "--file", "a.cs336"]);
+    assert_eq!(exit, Some(1), "{text}");
+    assert!(text.contains("E0205") && text.contains("peak"), "{text}");
+}
+
+#[test]
+fn the_best_of_what_others_have_run_is_the_least_loss() {
+    let place = Place::new(
+        r#"
+sweep known {
+  for C in [6e18, 1e19] FLOPs
+  runner = recorded("results.csv", gives = { loss = .final_loss, size = .budget / 1e18 })
+  run = { budget = C }
+}
+report r { title = "R", text "The least is {known.best.loss} at {known.best.size}, {known.best.C}.", export = markdown }
+"#,
+    );
+    let table = "budget; final_loss\n6e18; 2.5\n1e19; 2.25\n\n";
+    std::fs::write(place.0.path().join("results.csv"), table).expect("written");
+    let (exit, text) = place.run(&["run", "a.cs336"]);
+    assert_eq!(exit, Some(0), "{text}");
+    let page = std::fs::read_to_string(place.0.path().join("runs/r/report.md")).expect("written");
+    assert!(page.contains("The least is **2.25** at **10**, **1.0e19 FLOPs**."), "{page}");
+}
+
+#[test]
+fn a_cell_that_is_no_number_is_named() {
+    let place = Place::new(
+        r#"
+data course = csv("t.csv")
+fit f { runs = course, law = .loss ~ E + A / .params^alpha, free = { E = 0.1..5, A = 1..1e6, alpha = 0.05..1 } }
+"#,
+    );
+    let put = |text: &str| std::fs::write(place.0.path().join("t.csv"), text).expect("written");
+    put("params;loss\n1e6;3,5\n2e6;3,1\n");
+    let (exit, text) = place.run(&["run", "a.cs336"]);
+    assert_eq!(exit, Some(4), "{text}");
+    assert!(text.contains("E0872") && text.contains("\"3,5\" in row 1"), "{text}");
+    // The first line of a table that is there is looked at before anything runs.
+    put("param,loss\n1e6,3.5\n");
+    let (exit, text) = place.run(&["check", "a.cs336"]);
+    assert_eq!(exit, Some(1), "{text}");
+    assert!(text.contains("E0205") && text.contains("did you mean `.param`?"), "{text}");
+    std::fs::remove_file(place.0.path().join("t.csv")).expect("removed");
+    assert_eq!(place.run(&["check", "a.cs336"]).0, Some(0));
+}
+
+#[test]
+fn laws_that_anyone_can_copy_find_what_their_tables_were_made_with() {
+    let experiments = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../experiments");
+    let text = std::fs::read_to_string(experiments.join("laws.cs336")).expect("read");
+    let place = Place::new(&text);
+    std::fs::create_dir(place.0.path().join("laws")).expect("made");
+    for table in ["experts.csv", "precision.csv", "repeated.csv"] {
+        let (from, to) = (experiments.join("laws").join(table), place.0.path().join("laws"));
+        std::fs::copy(from, to.join(table)).expect("copied");
+    }
+    let question = "moe.coefficients |> keep(.name == \"gamma\")";
+    let (exit, text) = place.run(&["query", question, "--file", "a.cs336"]);
+    assert_ne!(exit, Some(0), "{text}");
+    assert!(text.contains("E0859") && text.contains("run FILE moe"), "{text}");
+    let (exit, text) = place.run(&["run", "a.cs336"]);
+    assert_eq!(exit, Some(0), "{text}");
+    for (constant, value) in [
+        ("moe gamma", 0.58),
+        ("moe alpha", 0.115),
+        ("bits gamma", 2.67),
+        ("bits alpha", 0.4965),
+        ("wall rd", 15.4),
+        ("wall rn", 5.3),
+    ] {
+        let (fit, name) = constant.split_once(' ').expect("two words");
+        let question = format!("{fit}.coefficients |> keep(.name == \"{name}\")");
+        let rows = place.rows(&question);
+        let found = rows[0]["value"].as_f64().expect("a number");
+        assert!((found / value - 1.0).abs() < 2e-3, "{constant}: {found}");
+    }
+    assert_eq!(place.rows("moe.residuals").len(), 60);
+    assert_eq!(place.rows("wall.coefficients").len(), 7);
+}

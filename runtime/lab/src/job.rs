@@ -179,6 +179,10 @@ pub(crate) fn prepare(
             "threads": bench.threads,
         }),
         created: host.unix_time(),
+        columns: BTreeMap::from([
+            ("params".to_owned(), spec.params as f64),
+            ("data_tokens".to_owned(), data.shard.len() as f64),
+        ]),
     };
     let initial = initial.as_ref().map(Source::weights).transpose()?;
     // Data that are too short are found before anything is made.

@@ -53,6 +53,9 @@ pub struct Manifest {
     pub machine: Value,
     /// When it was started first, in seconds since 1970.
     pub created: u64,
+    /// Figures that are known from the start, as the ledger has them: of runs that come to no end too.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub columns: BTreeMap<String, f64>,
 }
 
 /// Where a run stands.
@@ -411,6 +414,7 @@ mod tests {
             cs336c: "0.1.0".to_owned(),
             machine: json!({ "os": "linux" }),
             created: 0,
+            columns: BTreeMap::new(),
         }
     }
 

@@ -85,6 +85,7 @@ impl World {
             cs336c: String::new(),
             machine: json!({}),
             created: 0,
+            columns: Default::default(),
         };
         Self {
             windows: Windows::new(Arc::clone(&shard), 8, 4).expect("fits"),

@@ -4,10 +4,10 @@ use std::rc::Rc;
 
 use super::super::assemble::TrainParts;
 use super::super::eval::Eval;
-use super::super::hir::{Node, Nodes, Spec};
+use super::super::hir::{Budget, Node, Nodes, Spec, TrainSpec};
 use super::super::units::{self, Unit};
 use super::super::value::{Bracket, Later, LayerForm, LayerValue, NodeValue, Quantity, Value};
-use super::{causal, meaning, plain, points, schema, train};
+use super::{causal, meaning, outside, plain, points, schema, train};
 use crate::graph::DType;
 use crate::graph::causal::Ahead;
 use crate::graph::cost;
@@ -136,6 +136,22 @@ struct Machine {
     rate: f64,
     /// The share of the peak that this is; unknown for a machine that was measured.
     mfu: Option<f64>,
+    /// Dollars per second of all devices, where the program says it.
+    price: Option<f64>,
+}
+
+/// What a run costs in dollars: its predicted time on its machine. `None`: the time or the price is not known.
+pub(super) fn dollars(eval: &Eval<'_>, n: &NodeValue, spec: &TrainSpec) -> Option<f64> {
+    let machine = machine(eval, n)?;
+    let seconds = match spec.budget {
+        Budget::Seconds(seconds) => seconds,
+        Budget::Flops(_)
+        | Budget::Tokens(_)
+        | Budget::TokensPerParam(_)
+        | Budget::Steps(_)
+        | Budget::Epochs(_) => spec.steps? as f64 * spec.step_flops / machine.rate,
+    };
+    Some(seconds * machine.price?)
 }
 
 /// The machine of a training node: its mesh or device, else this one, if it was measured.
@@ -147,7 +163,8 @@ fn machine(eval: &Eval<'_>, n: &NodeValue) -> Option<Machine> {
         };
         let mfu = number("mfu").unwrap_or(0.35);
         let rate = number("peak")? * mfu * count;
-        Some(Machine { name: format!("{count}x {}", device.name), rate, mfu: Some(mfu) })
+        let price = number("price").map(|p| p * count);
+        Some(Machine { name: format!("{count}x {}", device.name), rate, mfu: Some(mfu), price })
     };
     let mesh = n.fields.get("mesh").map(|v| match v {
         Value::Node(m) => m.fields.get("value").cloned().unwrap_or(Value::None),
@@ -169,7 +186,7 @@ fn machine(eval: &Eval<'_>, n: &NodeValue) -> Option<Machine> {
         return of_device(device, 1.0);
     }
     let rate = eval.world.fact("machine", "flops_per_second")?;
-    Some(Machine { name: "this machine".into(), rate, mfu: None })
+    Some(Machine { name: "this machine".into(), rate, mfu: None, price: None })
 }
 
 fn quantity(value: f64, unit: Unit) -> Value {
@@ -218,6 +235,17 @@ pub(super) fn member(eval: &mut Eval<'_>, n: &Rc<NodeValue>, name: &ast::Ident) 
             },
             None => later("best"),
         },
+        (outside::REQUEST, field) => {
+            let mut known = outside::figures(eval, n);
+            if known.iter().any(|k| k == field) {
+                return match eval.world.fact(&n.name, field) {
+                    Some(value) => quantity(value, Unit::none()),
+                    None => later(field),
+                };
+            }
+            known.extend(n.fields.fields.keys().cloned());
+            eval.no_field(name, &format!("the request `{}`", n.name), known)
+        }
         (kind, field) => {
             let mut known: Vec<String> = schema::kind(kind)
                 .map(|k| k.facts.iter().map(|f| f.name.to_owned()).collect())

@@ -402,6 +402,7 @@ impl Round<'_, '_, '_> {
             cs336c: env!("CARGO_PKG_VERSION").to_owned(),
             machine: json!({}),
             created: self.bench.host.unix_time(),
+            columns: BTreeMap::new(),
         }
     }
 }
