@@ -185,13 +185,18 @@ fn separator(text: &str) -> u8 {
 /// What spreadsheets and statistics programs write where there is no number.
 const NOTHING: &[&str] = &["NA", "N/A", "n/a", "null", "NULL", "none", "None", "-"];
 
+/// A cell without the blanks around it, if anything is left; a line break within quotation marks is its own.
+fn trimmed(cell: Option<&str>) -> Option<&str> {
+    cell.map(|t| t.trim_matches([' ', '\t', '\r'])).filter(|t| !t.is_empty())
+}
+
 /// Columns of texts as what all their texts are: numbers, truths, or texts. What is empty is nothing, and so is a word for that among numbers.
 /// Rows in which there is nothing are no rows.
 fn from_texts(frame: DataFrame) -> PolarsResult<DataFrame> {
     let mut cells: Vec<Vec<Option<&str>>> = Vec::new();
     for column in frame.columns() {
-        let trimmed = column.str()?.iter().map(|t| t.map(str::trim).filter(|t| !t.is_empty()));
-        cells.push(trimmed.collect());
+        // Blanks around a cell stand there for people; a line break within quotation marks is the cell's own.
+        cells.push(column.str()?.iter().map(trimmed).collect());
     }
     let kept: Vec<usize> =
         (0..frame.height()).filter(|row| cells.iter().any(|c| c[*row].is_some())).collect();
