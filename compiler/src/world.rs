@@ -10,6 +10,12 @@ pub trait World {
 
     /// A number known from the cache: for example `tokens` of the data node `stories.train`. `None`: not known yet.
     fn fact(&self, node: &str, field: &str) -> Option<f64>;
+
+    /// The names of the columns of a table of results that the file `base` names; `form` is `csv`, `jsonl` or `parquet`. `None`: it is not
+    /// there, or does not say before it is read.
+    fn columns(&self, _form: &str, _pattern: &str, _base: &str) -> Option<Vec<String>> {
+        None
+    }
 }
 
 /// A world of texts in memory, for tests and editors.

@@ -11,10 +11,10 @@ use super::call::method;
 use super::eval::{Eval, describe};
 use super::modules::MAIN;
 use super::trace::{Mode, Trace, conform};
-use super::value::{BoundAxis, Def, DefKind, LayerForm, Record, Scope, Value};
+use super::value::{BoundAxis, Bracket, Def, DefKind, LayerForm, LayerValue, Record, Scope, Value};
 use crate::graph::grad::differentiate;
-use crate::graph::{Axis, BinOp, DType, Graph, Name, NodeId, ReduceOp, Role, Type};
-use crate::problem::Problem;
+use crate::graph::{Axis, BinOp, DType, Graph, Name, NodeId, Op, ReduceOp, Role, Type};
+use crate::problem::{Problem, did_you_mean};
 use crate::source::Span;
 use crate::syntax::ast::{self, ItemKind, TypeKind};
 
@@ -88,7 +88,22 @@ impl Eval<'_> {
         };
         let trace = self.trace.take()?;
         made?;
-        Some(ApplyGraph { graph: trace.levels.into_iter().next()?.b.graph })
+        let graph = trace.levels.into_iter().next()?.b.graph;
+        for (axis, _) in sizes {
+            let formal = def.axes.iter().any(|a| a.name.name == *axis);
+            if !formal && !has_axis(&graph, axis) {
+                let text = format!("`{name}` has no axis `{axis}`, whose size is given");
+                let mut p = Problem::new("E0402", at, text);
+                if let Some(near) =
+                    did_you_mean(axis, trace.axes.keys().filter(|n| *n != axis).map(String::as_str))
+                {
+                    p = p.help(format!("did you mean `{near}`?"));
+                }
+                self.problem(p);
+                return None;
+            }
+        }
+        Some(ApplyGraph { graph })
     }
 
     fn apply_layer(
@@ -115,6 +130,7 @@ impl Eval<'_> {
         }
         let layer = self.as_layer(value, def.span)?;
         let site = def.scope.inner();
+        let outer = outer_names(&layer, def);
         let placed = self.place(&layer, "", &[], &site)?;
         let mut args = Vec::new();
         for (param, ty) in forward.params.iter().zip(shapes) {
@@ -123,7 +139,8 @@ impl Eval<'_> {
         }
         let values = args.iter().map(|(_, n)| self.wrap(*n)).collect();
         let out = self.call_placed(&placed, values, def.span);
-        self.finish(out, args, with_grad, def.span)
+        let order = Order { result: forward.result.as_ref(), outer };
+        self.finish(out, args, with_grad, &order, def.span)
     }
 
     fn apply_loss(
@@ -133,6 +150,7 @@ impl Eval<'_> {
         inputs: &[Given],
         with_grad: bool,
     ) -> Option<()> {
+        let result = method(def, "of").map_or(&def.result, |of| &of.result).clone();
         let (params, body, frame) = match (method(def, "of"), value) {
             (Some(of), Value::Program(p)) => {
                 (of.params.clone(), of.body.clone(), self.program_frame(p))
@@ -157,7 +175,8 @@ impl Eval<'_> {
             args.push((p.name.name.clone(), node));
         }
         let out = self.body(&frame, &body);
-        self.finish(out, args, with_grad, def.span)
+        let order = Order { result: result.as_ref(), outer: Vec::new() };
+        self.finish(out, args, with_grad, &order, def.span)
     }
 
     /// One update: inputs `w`, `g`, the states by name; runtime `Step` and `Share`. Outputs `w` and the states.
@@ -301,7 +320,8 @@ impl Eval<'_> {
                 self.bind_size(name, *size, span)?;
                 axes.push(Axis { name: Name::from(name.as_str()), size: *size });
             }
-            let dtype = if given.integer { DType::I32 } else { DType::F32 };
+            // Ids are whole whatever the file keeps them as; whoever fills them in looks.
+            let dtype = if given.integer || is_id(p) { DType::I32 } else { DType::F32 };
             types.push(Type::new(dtype, axes));
         }
         Some(types)
@@ -326,6 +346,7 @@ impl Eval<'_> {
         out: Value,
         args: Vec<(String, NodeId)>,
         with_grad: bool,
+        order: &Order<'_>,
         span: Span,
     ) -> Option<()> {
         let mut fields = Record::default();
@@ -339,6 +360,9 @@ impl Eval<'_> {
             let x = self.tensor_node(v.clone(), span)?;
             let b = self.t().b();
             let x = if b.ty(x).dtype.is_float() { b.cast(x, DType::F32) } else { x };
+            let inputs: Vec<Type> = args.iter().map(|(_, n)| b.ty(*n).clone()).collect();
+            let ty = b.ty(x).clone();
+            let x = conform(b, x, &Type::new(ty.dtype, order.of(name, &ty.axes, &inputs)));
             b.output(name.as_str(), x, None);
             if with_grad && b.ty(x).dtype.is_float() {
                 let ty = b.ty(x).clone();
@@ -383,6 +407,99 @@ impl Eval<'_> {
             }
         }
     }
+}
+
+/// In which order the axes of what comes out are written.
+struct Order<'a> {
+    /// The result as the definition declares it.
+    result: Option<&'a ast::Type>,
+    /// Names of the definition's axes, and what they are called outside.
+    outer: Vec<(String, String)>,
+}
+
+impl Order<'_> {
+    /// Further axes of the inputs (`batch`, `batch2`, ..) come first and declared ones last, as for inputs. Without a declaration those of the
+    /// inputs come in their order, then new ones.
+    fn of(&self, field: &str, have: &[Axis], inputs: &[Type]) -> Vec<Axis> {
+        let ty = match self.result.map(|t| &t.kind) {
+            Some(TypeKind::Record(fields)) => {
+                fields.iter().find(|(name, _)| name.name == field).map(|(_, ty)| &ty.kind)
+            }
+            other => other,
+        };
+        let mut declared: Vec<&str> = match ty {
+            Some(TypeKind::Tensor { axes, .. }) => {
+                axes.iter().map(|a| self.outside(&a.name.name)).collect()
+            }
+            _ => Vec::new(),
+        };
+        if !declared.iter().all(|name| have.iter().any(|a| a.name.as_str() == *name)) {
+            declared.clear();
+        }
+        let rank = |at: usize, axis: &Axis| {
+            let name = axis.name.as_str();
+            let mut given = inputs.iter().flat_map(|ty| &ty.axes);
+            match (declared.iter().position(|d| *d == name), further(name)) {
+                (Some(place), _) => (2, place),
+                (None, Some(number)) => (0, number),
+                (None, None) if declared.is_empty() => (
+                    1,
+                    given.position(|a| a.name == axis.name).unwrap_or(usize::MAX - have.len() + at),
+                ),
+                (None, None) => (1, at),
+            }
+        };
+        let mut axes: Vec<(usize, &Axis)> = have.iter().enumerate().collect();
+        axes.sort_by_key(|(at, axis)| rank(*at, axis));
+        axes.into_iter().map(|(_, axis)| axis.clone()).collect()
+    }
+
+    fn outside<'n>(&'n self, name: &'n str) -> &'n str {
+        self.outer.iter().find(|(inner, _)| inner == name).map_or(name, |(_, outer)| outer)
+    }
+}
+
+/// `batch`, `batch2`, ..: the number of a further axis of the inputs.
+fn further(name: &str) -> Option<usize> {
+    match name.strip_prefix("batch")? {
+        "" => Some(1),
+        number => number.parse().ok(),
+    }
+}
+
+/// What the axes of a layer's definition are called where it is used: `Linear[d, ff]`.
+fn outer_names(layer: &LayerValue, def: &Def) -> Vec<(String, String)> {
+    let LayerForm::Plain { brackets, .. } = &layer.form else { return Vec::new() };
+    let by_place = def.axes.iter().zip(brackets).filter_map(|(formal, b)| match b {
+        Bracket::Axis(name, _) => Some((formal.name.name.clone(), name.to_string())),
+        _ => None,
+    });
+    let by_name = brackets.iter().filter_map(|b| match b {
+        Bracket::Named { name, axis: Some(axis), .. } => Some((name.to_string(), axis.to_string())),
+        _ => None,
+    });
+    by_place.chain(by_name).collect()
+}
+
+/// `ids: [seq] Id[vocab]`, `target: Id[vocab]`.
+fn is_id(p: &ast::Param) -> bool {
+    let mut ty = p.ty.as_ref();
+    if let Some(TypeKind::Tensor { element, .. }) = ty.map(|t| &t.kind) {
+        ty = element.as_deref();
+    }
+    matches!(ty.map(|t| &t.kind), Some(TypeKind::Named { path, .. })
+        if path.len() == 1 && path[0].name == "Id")
+}
+
+/// True if a value of the graph, or of a loop in it, has the axis.
+fn has_axis(graph: &Graph, name: &str) -> bool {
+    graph.nodes.iter().any(|node| {
+        let inside = match &node.op {
+            Op::Scan(scan) => scan.axis.name.as_str() == name || has_axis(&scan.body, name),
+            _ => false,
+        };
+        inside || node.ty.axes.iter().any(|a| a.name.as_str() == name)
+    })
 }
 
 /// The definition behind a value.

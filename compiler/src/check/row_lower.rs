@@ -8,9 +8,9 @@ use std::rc::Rc;
 
 use super::eval::{Eval, describe};
 use super::modules::MAIN;
-use super::rows;
 use super::units::{self, Unit};
 use super::value::{Record, RowExpr as Written, Scope, Stream, Value};
+use super::{rows, stages};
 use crate::problem::Problem;
 use crate::row::kinds::{self, Columns, Kind};
 use crate::row::{
@@ -61,6 +61,10 @@ pub fn rows_over(
     match v {
         Value::Node(n) if matches!(n.kind.as_str(), "sweep" | "train") => {
             Some(Rows { from: vec![RowSource::Runs(n.name.to_string())], stages: Vec::new() })
+        }
+        Value::Later(l) if stages::is_found(&l.what) => {
+            let name = format!("{}.{}", l.node, l.what);
+            Some(Rows { from: vec![RowSource::Runs(name)], stages: Vec::new() })
         }
         Value::Node(n) if n.kind == "data" => match n.fields.get("value") {
             Some(Value::Stream(s)) => stream(eval, &s.clone(), columns),
@@ -134,7 +138,8 @@ fn reads_table(v: &Value) -> bool {
         Value::List(all) => all.iter().any(reads_table),
         Value::Stream(s) => match &s.input {
             Some(input) => reads_table(&Value::Stream(input.clone())),
-            None => s.stage != "runs",
+            // What a fit found has columns of its own.
+            None => s.stage != "runs" || s.node.as_ref().is_some_and(|(n, _)| n.contains('.')),
         },
         _ => false,
     }
@@ -193,10 +198,14 @@ fn stream(eval: &mut Eval<'_>, s: &Stream, columns: Option<&Columns>) -> Option<
             eval.problem(Problem::new(misfit.code, s.span, misfit.message).help(misfit.help));
         })
     };
-    let here = fits(eval, &rows.stages, columns.cloned()).ok()?;
+    let known = match columns {
+        Some(columns) => Some(columns.clone()),
+        None => of_tables(eval, &rows),
+    };
+    let here = fits(eval, &rows.stages, known).ok()?;
     let of_runs = rows.from.iter().all(|f| !matches!(f, RowSource::Table { .. }));
     let before = std::mem::replace(&mut eval.over_runs, of_runs);
-    let made = stages(eval, s, here.as_ref());
+    let made = made(eval, s, here.as_ref());
     eval.over_runs = before;
     let made = made?;
     fits(eval, &made, here).ok()?;
@@ -204,8 +213,24 @@ fn stream(eval: &mut Eval<'_>, s: &Stream, columns: Option<&Columns>) -> Option<
     Some(rows)
 }
 
+/// The columns of rows that all come from tables, with the stages behind them. `None`: a table is not there yet, or does not tell.
+pub fn columns_of(eval: &Eval<'_>, rows: &Rows) -> Option<Columns> {
+    kinds::after(&rows.stages, of_tables(eval, rows)).ok().flatten()
+}
+
+/// The columns of the sources, likewise.
+fn of_tables(eval: &Eval<'_>, rows: &Rows) -> Option<Columns> {
+    let mut all = Columns::new();
+    for source in &rows.from {
+        let RowSource::Table { format, pattern, base } = source else { return None };
+        let names = eval.world.columns(format, pattern, base)?;
+        all.extend(names.into_iter().map(|name| (name, Kind::Any)));
+    }
+    Some(all)
+}
+
 /// What one call in a pipeline does.
-fn stages(eval: &mut Eval<'_>, s: &Stream, columns: Option<&Columns>) -> Option<Vec<RowStage>> {
+fn made(eval: &mut Eval<'_>, s: &Stream, columns: Option<&Columns>) -> Option<Vec<RowStage>> {
     let place = |name: &str| s.args.fields.get(name).and_then(|(_, at)| *at).unwrap_or(s.span);
     let mut row =
         |name: &str| -> Option<RowExpr> { one(eval, s.args.get(name)?, place(name), columns) };

@@ -445,11 +445,21 @@ fn log_range(eval: &mut Eval<'_>, args: &Args, span: Span) -> Value {
     let items = (0..count)
         .map(|i| {
             let x = i as f64 / (count - 1) as f64;
-            let value = (unit_a.value.ln() * (1.0 - x) + b.value.ln() * x).exp();
+            // The ends are themselves, whatever rounding would make of them.
+            let value = match i {
+                0 => unit_a.value,
+                i if i + 1 == count => b.value,
+                _ => (unit_a.value.ln() * (1.0 - x) + b.value.ln() * x).exp(),
+            };
             Value::Number(super::value::Quantity { value, ..unit_a.clone() })
         })
         .collect();
     Value::List(Rc::new(items))
+}
+
+/// Fields of a fit that are rows: its constants, and its rows with what the law says of them.
+pub fn is_found(field: &str) -> bool {
+    matches!(field, "coefficients" | "residuals")
 }
 
 /// A value as a pipeline: a stream, or a data node (its training side where it has a holdout).
@@ -465,6 +475,14 @@ pub fn as_stream(eval: &mut Eval<'_>, v: Value, span: Span) -> Option<Rc<Stream>
             args: Record::default(),
             input: None,
             node: Some((n.name.clone(), "".into())),
+            span,
+        })),
+        // What a fit found is rows too, under a name that no node has.
+        Value::Later(l) if is_found(&l.what) => Some(Rc::new(Stream {
+            stage: "runs",
+            args: Record::default(),
+            input: None,
+            node: Some((format!("{}.{}", l.node, l.what).into(), "".into())),
             span,
         })),
         Value::Error | Value::Later(_) => None,

@@ -307,6 +307,8 @@ pub struct Later {
     pub what: String,
     /// Its unit, where known.
     pub unit: Unit,
+    /// Where the node is declared.
+    pub declared: Span,
 }
 
 /// `.a > b` with its scope.

@@ -33,6 +33,7 @@ pub mod finite;
 pub mod grad;
 mod grad_rules;
 mod grad_scan;
+pub mod indices;
 pub mod interp;
 pub mod layout;
 pub mod masks;

@@ -42,7 +42,7 @@ pub(crate) fn apply(
     let disk = known.disk();
     // Layers of a file are of use also where its nodes are not sound, so only what the application meets counts.
     let mut checked = known.program(&disk, source).checked();
-    let (inputs, weights) = (given(&tensors.inputs), given(&tensors.weights));
+    let (inputs, weights) = (given(&tensors.inputs)?, given(&tensors.weights)?);
     let with_grad = files.grad.is_some();
     let program =
         compiled(&mut checked, |c| c.apply_program(name, &inputs, &weights, &sizes, with_grad))?;
@@ -57,7 +57,7 @@ pub(crate) fn apply(
 fn axis_size(text: &str) -> Result<(String, usize), LabError> {
     let parsed = text.split_once('=').and_then(|(axis, size)| Some((axis, size.parse().ok()?)));
     match parsed {
-        Some((axis, size)) => Ok((axis.to_owned(), size)),
-        None => Err(LabError::Tensor(format!("`--size {text}`: write `--size AXIS=N`"))),
+        Some((axis, size)) if size > 0 => Ok((axis.to_owned(), size)),
+        Some(_) | None => Err(LabError::Tensor(format!("`--size {text}`: write `--size AXIS=N`"))),
     }
 }

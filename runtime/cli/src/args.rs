@@ -75,7 +75,8 @@ pub(crate) enum Command {
     /// Run any layer, model, loss or optimizer step of a file on given tensors
     ///
     /// Tensors are .npz or .safetensors. Inputs have the names of parameters, weights their paths. Leading axes beyond the declared
-    /// ones are batch axes. Outputs are `out` or the fields of a record; gradients are `grad:NAME`.
+    /// ones are batch axes. Outputs are `out` or the fields of a record; gradients are `grad:NAME`. Outputs have their batch axes first
+    /// and the axes that `forward` declares last; where it declares none, those of the inputs in their order, then new ones.
     Apply {
         #[command(flatten)]
         source: Source,

@@ -18,7 +18,9 @@ pub(crate) fn tensorboard(
     out: &Path,
 ) -> Result<Exit, LabError> {
     let chosen: Vec<(PathBuf, Manifest)> = if runs.is_empty() {
-        rundir::list(root)?
+        let listed = rundir::list(root)?;
+        crate::status::warn(style, &listed);
+        listed.runs
     } else {
         runs.iter().map(|text| find(root, text)).collect::<Result<_, _>>()?
     };

@@ -72,6 +72,10 @@ impl World for Disk<'_> {
             _ => self.facts.get(node, field),
         }
     }
+
+    fn columns(&self, form: &str, pattern: &str, base: &str) -> Option<Vec<String>> {
+        cs336_table::sources::columns(form, pattern, base)
+    }
 }
 
 /// A path that is written in the file `from` is relative to it.

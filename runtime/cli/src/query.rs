@@ -90,7 +90,7 @@ fn answer(host: &Real, ledger: &Ledger, asked: &Query) -> Result<(Frame, bool), 
     names.retain(|n| !n.is_empty());
     names.sort();
     names.dedup();
-    let columns = ledger.runs().columns();
+    let mut columns = ledger.runs().columns();
     let source = asked.file.clone().map(|file| Source { file, sets: asked.sets.clone() });
     let (made, nodes) = match &source {
         Some(source) => {
@@ -98,6 +98,7 @@ fn answer(host: &Real, ledger: &Ledger, asked: &Query) -> Result<(Frame, bool), 
             let disk = known.disk();
             let checked = known.program(&disk, source).sound()?;
             let file = Some(source.file.as_str());
+            columns.extend(ledger::places(&checked.nodes));
             (rows(&disk, file, &source.sets, &asked.query, &names, &columns), checked.nodes)
         }
         None => {

@@ -6,6 +6,8 @@ use cs336_compiler::check::hir::{self, Spec, SweepSpec, TrainSpec};
 use cs336_compiler::front::Checked;
 use cs336_compiler::graph::print as graph_print;
 use cs336_compiler::plan;
+use cs336_compiler::programs::TrainPrograms;
+use cs336_device::doctor::Calibration;
 use cs336_lab::data::missing;
 use cs336_lab::standing::{Standing, standings};
 use cs336_lab::{Exit, LabError};
@@ -15,7 +17,7 @@ use crate::args::{Nodes, Source, Stage};
 use crate::costs::{executed, forward_json, peak, print_costs, print_forward, seconds, traffic};
 use crate::host::Real;
 use crate::program::{Known, calibration};
-use crate::render::{Style, short};
+use crate::render::{Style, bytes, duration, short};
 
 /// `cs336c check`: one line a node, then the problems.
 pub(crate) fn check(host: &Real, style: Style, source: &Source) -> Result<Exit, LabError> {
@@ -66,7 +68,9 @@ pub(crate) fn plan(
             continue;
         }
         if let (Spec::Sweep(sweep), false) = (&node.spec, style.json) {
-            flops += print_sweep(&name, sweep, &checked.nodes, &stands);
+            let sweep = sweep.clone();
+            let costs = point_costs(&mut checked, &sweep, machine.as_ref());
+            flops += print_sweep(&name, &sweep, &checked.nodes, &stands, &costs);
             continue;
         }
         let costs = match &node.spec {
@@ -127,7 +131,13 @@ pub(crate) fn plan(
                 }
             }
             if let Spec::Sweep(sweep) = &node.spec {
-                value["points"] = json!(sweep.points);
+                let costs = point_costs(&mut checked, sweep, machine.as_ref());
+                let point = |p: &hir::PointSpec| {
+                    let cost = costs.get(&p.node);
+                    json!({ "node": p.node, "at": p.at, "peak_bytes": cost.map(|c| c.bytes),
+                        "seconds": cost.and_then(|c| c.seconds) })
+                };
+                value["points"] = sweep.points.iter().map(point).collect();
                 value["flops"] = json!(sweep.flops);
                 value["total_flops"] = json!(sweep.total_flops);
             }
@@ -244,12 +254,54 @@ fn points_of(nodes: &hir::Nodes, stands: &BTreeMap<String, Standing>) -> BTreeSe
     sweeps.flat_map(hir::Node::points).map(str::to_owned).collect()
 }
 
+/// What a point takes on this machine.
+#[derive(Debug, Clone, Copy)]
+struct PointCost {
+    /// At the peak of a step.
+    bytes: usize,
+    /// Of the whole run; `None`: it is not known how fast this machine is.
+    seconds: Option<f64>,
+}
+
+/// Models of a sweep that are compiled to be costed, at most: a plan takes a part of a second each.
+const MOST_PLANS: usize = 64;
+
+/// What the points of a sweep take. Points that differ in nothing but settings of the optimizer take the same, and are compiled once.
+fn point_costs(
+    checked: &mut Checked<'_>,
+    sweep: &SweepSpec,
+    machine: Option<&Calibration>,
+) -> BTreeMap<String, PointCost> {
+    let mut known: BTreeMap<(u64, u64, u64, u64), Option<TrainPrograms>> = BTreeMap::new();
+    let mut costs = BTreeMap::new();
+    for point in &sweep.points {
+        let Some(Spec::Train(spec)) = checked.nodes.get(&point.node).map(|n| &n.spec) else {
+            continue;
+        };
+        let spec = spec.clone();
+        let same = (spec.params, spec.step_flops.to_bits(), spec.batch_tokens, spec.seq);
+        if !known.contains_key(&same) && known.len() >= MOST_PLANS {
+            continue;
+        }
+        let micro = spec.execution.micro_rows.map(|rows| rows as usize);
+        let programs =
+            known.entry(same).or_insert_with(|| checked.train_programs(&point.node, micro).ok());
+        if let Some(programs) = programs {
+            let seconds = machine.and_then(|m| seconds(&spec, programs, m));
+            let cost = PointCost { bytes: peak(&programs.step.plan), seconds };
+            costs.insert(point.node.clone(), cost);
+        }
+    }
+    costs
+}
+
 /// A sweep as a table, a point a line. Gives the FLOPs that are still to be done.
 fn print_sweep(
     name: &str,
     sweep: &SweepSpec,
     nodes: &hir::Nodes,
     stands: &BTreeMap<String, Standing>,
+    costs: &BTreeMap<String, PointCost>,
 ) -> f64 {
     let standing = stands.get(name).map(words).unwrap_or_default();
     let flops = match (sweep.flops, &sweep.outside) {
@@ -258,7 +310,10 @@ fn print_sweep(
         (None, None) => "cost known later".to_owned(),
     };
     let of = sweep.total_flops.map_or(String::new(), |t| format!(" of {t:.2e}"));
-    crate::print(&format!("{:<10} {name:<20} {standing}, {flops}{of}", "sweep"));
+    let whole: Option<f64> = sweep.points.iter().map(|p| costs.get(&p.node)?.seconds).sum();
+    let whole = whole.filter(|s| *s > 0.0);
+    let time = whole.map_or(String::new(), |s| format!(", about {} one by one", duration(s)));
+    crate::print(&format!("{:<10} {name:<20} {standing}, {flops}{of}{time}", "sweep"));
     print_rungs(sweep, nodes);
     let mut rows: Vec<Vec<String>> = Vec::new();
     let (mut left, mut spent) = (0.0, 0.0f64);
@@ -274,6 +329,10 @@ fn print_sweep(
             row.push(format!("{:.1}/param", tokens / spec.params.max(1) as f64));
             row.push(format!("{steps} steps"));
             row.push(format!("{:.2e} FLOPs", steps * spec.step_flops));
+            if let Some(cost) = costs.get(&point.node) {
+                row.push(bytes(cost.bytes as f64));
+                row.push(cost.seconds.map_or(String::new(), |s| format!("~{}", duration(s))));
+            }
             let whole = steps * spec.step_flops;
             match stands.get(&point.node) {
                 Some(Standing::Done { .. }) => spent += whole,

@@ -2,14 +2,16 @@
 
 use std::path::Path;
 
-use cs336_lab::rundir::{self, Status};
+use cs336_lab::rundir::{self, Listed, Status};
 use cs336_lab::{Exit, LabError};
 use serde_json::{Value, json};
 
 use crate::render::Style;
 
 pub(crate) fn status(style: Style, root: &Path) -> Result<Exit, LabError> {
-    let runs = rundir::list(root)?;
+    let listed = rundir::list(root)?;
+    warn(style, &listed);
+    let runs = listed.runs;
     if runs.is_empty() && !style.json {
         crate::print(&format!("no runs in `{}`", root.display()));
     }
@@ -52,4 +54,11 @@ pub(crate) fn status(style: Style, root: &Path) -> Result<Exit, LabError> {
         crate::print(&format!("{shown:<32} {text}"));
     }
     Ok(Exit::Ok)
+}
+
+/// Says which runs cannot be read; the others are shown all the same.
+pub(crate) fn warn(style: Style, listed: &Listed) {
+    for error in &listed.damaged {
+        crate::tell(style, &style.error(error));
+    }
 }

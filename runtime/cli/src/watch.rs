@@ -27,12 +27,14 @@ pub(crate) struct Show<'a> {
     last: f64,
     /// Lines on the terminal that the next output replaces.
     open: usize,
+    /// It was said that the machine is faster than its calibration.
+    outdone: bool,
 }
 
 impl<'a> Show<'a> {
     pub(crate) fn new(host: &'a Real, json: bool) -> Self {
         let terminal = std::io::stderr().is_terminal();
-        Self { host, json, terminal, last: f64::NEG_INFINITY, open: 0 }
+        Self { host, json, terminal, last: f64::NEG_INFINITY, open: 0, outdone: false }
     }
 
     /// Ends the lines that change, so that other output begins on its own.
@@ -46,6 +48,14 @@ impl<'a> Show<'a> {
     fn say(&mut self, text: &str) {
         self.wipe();
         crate::print(text);
+    }
+
+    /// Says once that a run is faster than the calibration holds possible: then its share of the machine means nothing.
+    fn compare(&mut self, p: &Progress) {
+        if !self.outdone && p.mfu.is_some_and(|mfu| mfu > 1.0) {
+            self.outdone = true;
+            self.say("this machine is faster than when it was calibrated: `cs336c doctor` measures it again");
+        }
     }
 
     /// Takes the lines that change away.
@@ -89,6 +99,7 @@ impl Watcher for Show<'_> {
             return;
         }
         if self.due(progress.steps.is_some_and(|steps| progress.step >= steps)) {
+            self.compare(progress);
             self.draw(&[line(progress)]);
         }
     }
@@ -101,6 +112,7 @@ impl Watcher for Show<'_> {
             crate::print(&total_json(total).to_string());
             return;
         }
+        total.running.iter().for_each(|p| self.compare(p));
         let mut lines: Vec<String> = total.running.iter().map(line).collect();
         lines.push(total_line(total));
         self.draw(&lines);
@@ -132,7 +144,7 @@ fn line(p: &Progress) -> String {
         parts.push(format!("held-out {valid:.4}"));
     }
     parts.push(format!("{} tokens/s", short(p.tokens_per_second)));
-    if let Some(mfu) = p.mfu {
+    if let Some(mfu) = p.mfu.filter(|mfu| *mfu <= 1.0) {
         parts.push(format!("MFU {:.0}% (model FLOPs)", 100.0 * mfu));
     }
     let of = p.flops_budget.map_or(String::new(), |budget| format!(" of {}", short(budget)));

@@ -60,6 +60,12 @@ fn the_worse_half_stops_at_each_rung_and_a_kill_changes_nothing() {
     assert_eq!(text.matches("stopped at rung 1").count(), 3, "{text}");
     assert_eq!(text.matches("stopped at rung 2").count(), 2, "{text}");
 
+    // Those that were stopped have their sizes in the ledger too.
+    let question = "rates |> keep(.status == \"stopped\" and .params > 0 and .peak > 0)";
+    let asked = ["query", question, "--file", "a.cs336", "--runs", "whole", "--format", "csv"];
+    let (exit, text) = place.run(&asked);
+    assert_eq!((exit, text.lines().count()), (Some(0), 6), "{text}");
+
     for pause in [700, 500, 400, 600] {
         let mut child = place
             .command(&["run", "a.cs336", "rates", "--runs", "killed", "--threads", "2"])

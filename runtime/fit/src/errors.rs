@@ -11,6 +11,16 @@ pub enum FitProblem {
         /// What they have.
         known: Vec<String>,
     },
+    /// The law reads a column of texts.
+    #[error("`{column}` is the text \"{text}\" in {row}, where the law reads a number")]
+    Text {
+        /// Which.
+        column: String,
+        /// The first cell that is no number.
+        text: String,
+        /// The row that has it.
+        row: String,
+    },
     /// Nothing is left to fit.
     #[error("there are no rows to fit")]
     NoRows,
@@ -72,7 +82,7 @@ impl FitProblem {
         match self {
             Self::NoColumn { .. } => "E0870",
             Self::NoRows | Self::TooFew { .. } => "E0871",
-            Self::BadNumbers { .. } => "E0872",
+            Self::BadNumbers { .. } | Self::Text { .. } => "E0872",
             Self::Duplicates { .. } => "E0873",
             Self::NotFinite { .. } | Self::NoStart { .. } => "E0874",
             Self::NotIdentified { .. } => "E0875",
@@ -87,6 +97,10 @@ impl FitProblem {
             Self::NoRows => "look at `keep` and `held_out`: they leave nothing".to_owned(),
             Self::BadNumbers { .. } => {
                 "leave such rows out with `|> keep(..)`, or correct the table".to_owned()
+            }
+            Self::Text { .. } => {
+                "correct the cell: numbers have a decimal point; a cell without a number is empty or `NA`"
+                    .to_owned()
             }
             Self::Duplicates { .. } => {
                 "a row that counts twice narrows the intervals; keep one of them, or give `weight`"

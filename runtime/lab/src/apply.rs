@@ -6,7 +6,9 @@
 
 use cs336_compiler::check::apply::Given;
 use cs336_compiler::graph::Role;
+use cs336_compiler::graph::indices::indices;
 use cs336_compiler::programs::Compiled;
+use cs336_compiler::scalar::DType;
 use cs336_device::{Cpu, Executable, RuntimeValues, Store};
 
 use crate::arrays::Array;
@@ -23,12 +25,16 @@ pub struct Tensors {
     pub gradients: Vec<Array>,
 }
 
-/// What the compiler wants to know of arrays.
-pub fn given(arrays: &[Array]) -> Vec<Given> {
-    arrays
-        .iter()
-        .map(|a| Given { name: a.name.clone(), shape: a.shape.clone(), integer: a.integer })
-        .collect()
+/// What the compiler wants to know of arrays. One without elements is refused: axes have at least one place.
+pub fn given(arrays: &[Array]) -> Result<Vec<Given>, LabError> {
+    let one = |a: &Array| {
+        if a.shape.contains(&0) {
+            let text = format!("`{}` {:?} has an axis without any place", a.name, a.shape);
+            return Err(LabError::Tensor(text));
+        }
+        Ok(Given { name: a.name.clone(), shape: a.shape.clone(), integer: a.integer })
+    };
+    arrays.iter().map(one).collect()
 }
 
 /// Runs the compiled application on the tensors.
@@ -36,7 +42,8 @@ pub fn apply(compiled: &Compiled, tensors: &Tensors, device: &Cpu) -> Result<Vec
     let graph = &compiled.graph;
     let mut store = Store::new();
     let mut place = 0;
-    for input in &graph.inputs {
+    let ids = indices(graph);
+    for (number, input) in (0u32..).zip(&graph.inputs) {
         let name = input.name.as_str();
         let array = match (name.strip_prefix("d:"), input.role) {
             (Some(output), _) => gradient(&tensors.gradients, output)?,
@@ -59,6 +66,9 @@ pub fn apply(compiled: &Compiled, tensors: &Tensors, device: &Cpu) -> Result<Vec
                 array.shape
             )));
         }
+        if input.ty.dtype == DType::I32 || ids.contains_key(&number) {
+            whole(name, array, ids.get(&number).copied())?;
+        }
         store.declare(&input.name, input.ty.dtype, input.ty.len())?;
         store.set_floats(&input.name, &array.values)?;
     }
@@ -80,6 +90,22 @@ pub fn apply(compiled: &Compiled, tensors: &Tensors, device: &Cpu) -> Result<Vec
             })
         })
         .collect()
+}
+
+/// Refuses what is no integer, and ids that nothing has: `below` is how many there are.
+fn whole(name: &str, array: &Array, below: Option<usize>) -> Result<(), LabError> {
+    let fits = |v: f32| v.fract() == 0.0 && below.is_none_or(|n| v >= 0.0 && (v as usize) < n);
+    let Some(at) = array.values.iter().position(|v| !fits(*v)) else { return Ok(()) };
+    let mut rest = at;
+    let mut place: Vec<usize> = Vec::new();
+    for size in array.shape.iter().rev() {
+        place.insert(0, rest % size);
+        rest /= size;
+    }
+    let must =
+        below.map_or("whole numbers".to_owned(), |n| format!("whole numbers from 0 to {}", n - 1));
+    let value = array.values[at];
+    Err(LabError::Tensor(format!("`{name}` is {value} at {place:?}; these are {must}")))
 }
 
 fn named<'a>(arrays: &'a [Array], name: &str) -> Option<&'a Array> {

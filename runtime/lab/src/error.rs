@@ -80,6 +80,18 @@ pub enum LabError {
         /// What does not agree.
         why: String,
     },
+    /// E0851: the last weights of a run, with which another begins, cannot be read.
+    #[error("the last weights of `{node}` cannot be taken: {why}")]
+    Weights {
+        /// The run whose weights are wanted.
+        node: String,
+        /// Its folder.
+        run: PathBuf,
+        /// What is wrong.
+        why: String,
+        /// The step of an earlier checkpoint that is sound.
+        sound: Option<u64>,
+    },
     /// E0852: a sound checkpoint of another model.
     #[error("the checkpoint `{}` does not fit the model: {why}", path.display())]
     Mismatch {
@@ -250,7 +262,7 @@ impl LabError {
             Self::Vocabulary { .. } => "E0424",
             Self::NotBuilt { .. } => "E0840",
             Self::Locked { .. } => "E0850",
-            Self::Checkpoint { .. } => "E0851",
+            Self::Checkpoint { .. } | Self::Weights { .. } => "E0851",
             Self::Mismatch { .. } => "E0852",
             Self::Diverged { .. } => "E0853",
             Self::Ask { .. } => "E0854",
@@ -290,6 +302,17 @@ impl LabError {
             Self::Locked { .. } => "wait for it, or stop it with Ctrl-C: it saves first".to_owned(),
             Self::Checkpoint { .. } => {
                 "`run` goes on from the newest sound checkpoint before it".to_owned()
+            }
+            Self::Weights { run, sound, .. } => {
+                let result = run.join("result.json");
+                let from = match sound {
+                    Some(step) => format!("goes on from step {step}"),
+                    None => "begins anew".to_owned(),
+                };
+                format!(
+                    "delete `{}` and run again: it {from} and makes its last weights again",
+                    result.display()
+                )
             }
             Self::Mismatch { .. } => {
                 "use the weights of a model with the same paths and shapes".to_owned()
@@ -378,6 +401,7 @@ impl LabError {
             | Self::Vocabulary { .. }
             | Self::NotBuilt { .. }
             | Self::Checkpoint { .. }
+            | Self::Weights { .. }
             | Self::Mismatch { .. }
             | Self::Diverged { .. }
             | Self::RunFile { .. }
@@ -405,7 +429,11 @@ impl LabError {
             | Self::Unpaid { node, .. }
             | Self::Answer { node, .. } => node.as_str(),
             Self::Unreached { .. } | Self::NoKey { .. } => name,
-            Self::Data(_) | Self::Table(_) | Self::NotBuilt { .. } | Self::Diverged { .. } => name,
+            Self::Data(_)
+            | Self::Table(_)
+            | Self::NotBuilt { .. }
+            | Self::Weights { .. }
+            | Self::Diverged { .. } => name,
             // These have a place, or are about files of ours and the machine.
             Self::Placed { .. }
             | Self::Program(_)

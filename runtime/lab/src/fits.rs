@@ -9,13 +9,13 @@ use cs336_compiler::check::hir::{FitAsk, FitSpec, Nodes};
 use cs336_compiler::row::interp::{Cell, Row};
 use cs336_fit::optimum::{Ask, optimum};
 use cs336_fit::predict::predict;
-use cs336_fit::{Coefficient, Columns, Estimate, Fitted};
+use cs336_fit::{Coefficient, Columns, Estimate, FitProblem, Fitted};
 use cs336_report::make as report;
 use cs336_table::{Frame, Ledger};
 use indexmap::IndexMap;
 
 use crate::error::LabError;
-use crate::files::write_json;
+use crate::files::{read_json, write_json};
 use crate::ledger;
 
 /// A fitted law with what was asked of it.
@@ -54,21 +54,7 @@ impl Answered {
 
     /// The constants: `name`, `value`, and where they are known `se`, `ci95.low`, `ci95.high`.
     pub fn coefficients(&self) -> Vec<Row> {
-        let row = |c: &Coefficient| {
-            let mut row = Row::from([
-                ("name".to_owned(), Cell::Text(c.name.clone())),
-                ("value".to_owned(), Cell::Number(c.value)),
-            ]);
-            if let Some(se) = c.spread.or(c.error) {
-                row.insert("se".to_owned(), Cell::Number(se));
-            }
-            if let Some(i) = c.ci95 {
-                row.insert("ci95.low".to_owned(), Cell::Number(i.low));
-                row.insert("ci95.high".to_owned(), Cell::Number(i.high));
-            }
-            row
-        };
-        self.fitted.coefficients.iter().map(row).collect()
+        coefficients(&self.fitted)
     }
 
     /// The rows that were fitted, with `predicted` and `residual` (measured - predicted).
@@ -101,6 +87,45 @@ impl Answered {
     }
 }
 
+fn coefficients(fitted: &Fitted) -> Vec<Row> {
+    let row = |c: &Coefficient| {
+        let mut row = Row::from([
+            ("name".to_owned(), Cell::Text(c.name.clone())),
+            ("value".to_owned(), Cell::Number(c.value)),
+        ]);
+        if let Some(se) = c.spread.or(c.error) {
+            row.insert("se".to_owned(), Cell::Number(se));
+        }
+        if let Some(i) = c.ci95 {
+            row.insert("ci95.low".to_owned(), Cell::Number(i.low));
+            row.insert("ci95.high".to_owned(), Cell::Number(i.high));
+        }
+        row
+    };
+    fitted.coefficients.iter().map(row).collect()
+}
+
+/// What the fit `name` has found when it ran last: its `coefficients`, or its `residuals` by the names of the rows. `Err` is one sentence.
+pub fn found(root: &Path, name: &str, what: &str) -> Result<Vec<Row>, String> {
+    let path = path(root, name);
+    if !path.exists() {
+        return Err("the fit has not run here".to_owned());
+    }
+    let fitted: Fitted = read_json(&path).map_err(|error| error.to_string())?;
+    if what == "coefficients" {
+        return Ok(coefficients(&fitted));
+    }
+    let row = |r: &cs336_fit::Residual| {
+        Row::from([
+            ("name".to_owned(), Cell::Text(r.name.clone())),
+            ("measured".to_owned(), Cell::Number(r.measured)),
+            ("predicted".to_owned(), Cell::Number(r.predicted)),
+            ("residual".to_owned(), Cell::Number(r.measured - r.predicted)),
+        ])
+    };
+    Ok(fitted.residuals.iter().map(row).collect())
+}
+
 /// Fits the law of the node `name` to its rows.
 pub fn fit(
     name: &str,
@@ -109,8 +134,8 @@ pub fn fit(
     nodes: &Nodes,
 ) -> Result<Answered, LabError> {
     let frame = finished(ledger::rows(ledger, nodes, &spec.rows)?)?;
-    let columns = columns(spec, &frame);
     let refused = |why| LabError::Fit { node: name.to_owned(), why };
+    let columns = columns(spec, &frame).map_err(refused)?;
     let fitted = cs336_fit::fit(spec, &columns).map_err(refused)?;
     let mut facts: Vec<(String, f64)> =
         fitted.coefficients.iter().map(|c| (c.name.clone(), told(c.value))).collect();
@@ -169,10 +194,7 @@ fn finished(frame: Frame) -> Result<Frame, LabError> {
     Ok(frame.marked(&marks)?)
 }
 
-fn answer(
-    fitted: &Fitted,
-    ask: &FitAsk,
-) -> Result<Vec<(&'static str, Estimate)>, cs336_fit::FitProblem> {
+fn answer(fitted: &Fitted, ask: &FitAsk) -> Result<Vec<(&'static str, Estimate)>, FitProblem> {
     let Some(goal) = &ask.goal else {
         return Ok(vec![("loss", predict(fitted, &ask.given)?)]);
     };
@@ -182,17 +204,26 @@ fn answer(
 }
 
 /// The columns that the fit reads, of those that the rows have.
-fn columns(spec: &FitSpec, frame: &Frame) -> Columns {
+fn columns(spec: &FitSpec, frame: &Frame) -> Result<Columns, FitProblem> {
+    let named = frame.texts("name").filter(|names| names.iter().all(|n| !n.is_empty()));
+    let names = named.unwrap_or_else(|| (1..=frame.len()).map(|i| format!("row {i}")).collect());
     let mut values = IndexMap::new();
     let more = [&spec.weight, &spec.held_out].into_iter().flatten().flat_map(|f| &f.columns);
     for name in spec.law.columns.iter().chain(more) {
         if let Some(v) = frame.numbers(name) {
             values.insert(name.clone(), v);
+        } else if let Some(texts) = frame.texts(name) {
+            // What is no number keeps the whole column a text: the first one says which it is.
+            let is_text = |t: &String| !t.is_empty() && t.parse::<f64>().is_err();
+            let row = texts.iter().position(is_text).unwrap_or(0);
+            let (text, row) = (texts[row].clone(), names[row].clone());
+            return Err(FitProblem::Text { column: name.clone(), text, row });
+        } else {
+            let known = frame.columns().into_keys().collect();
+            return Err(FitProblem::NoColumn { column: name.clone(), known });
         }
     }
-    let named = frame.texts("name").filter(|names| names.iter().all(|n| !n.is_empty()));
-    let names = named.unwrap_or_else(|| (1..=frame.len()).map(|i| format!("row {i}")).collect());
-    Columns { names, values }
+    Ok(Columns { names, values })
 }
 
 /// Where the fit of a node is kept.

@@ -18,28 +18,38 @@ use crate::data::{Encoded, Room};
 use crate::error::LabError;
 use crate::experiment::Settings;
 use crate::host::Host;
-use crate::initial::{Initial, initial};
+use crate::initial::{self, Initial, Source};
 use crate::key::{KeyInputs, NUMERICS_VERSION};
 use crate::machine::PlanMachine;
 use crate::machine::plans::CompileDecode;
+use crate::progress::Note;
 use crate::rundir::{self, Known, Manifest, RunDir, SCHEMA_VERSION, Status};
 use crate::train::{Around, Outcome, Task, train};
 
-/// What a run is, as far as its key goes.
-pub fn key_inputs(node: &Node, spec: &TrainSpec, data: &Encoded) -> KeyInputs {
+/// What a run is, as far as its key goes: all that its recorded figures depend on.
+pub fn key_inputs(
+    node: &Node,
+    spec: &TrainSpec,
+    data: &Encoded,
+    room: &Room,
+) -> Result<KeyInputs, LabError> {
     let tokenizer = data.tokenizer.hash().to_hex().to_string();
-    let contents = BTreeMap::from([
+    let mut contents = BTreeMap::from([
         ("data".to_owned(), data.content.clone()),
         (format!("tokenizer {}", data.tokenizer_name), tokenizer),
     ]);
+    if let Some(eval) = &spec.execution.eval {
+        let held_out = room.documents(&eval.on)?;
+        contents.insert("eval.on".to_owned(), held_out.hash().to_hex().to_string());
+    }
     let timed = matches!(spec.budget, Budget::Seconds(_));
-    KeyInputs {
+    Ok(KeyInputs {
         meaning: node.meaning.clone(),
         data: contents,
         numerics: NUMERICS_VERSION,
         // More work fits into the same time on a faster machine.
         device: timed.then(|| std::env::consts::ARCH.to_owned()),
-    }
+    })
 }
 
 /// A run that is ready to begin or to go on.
@@ -95,7 +105,7 @@ pub(crate) struct Bench<'a> {
 #[derive(Debug)]
 pub(crate) struct Place {
     inputs: KeyInputs,
-    initial: Option<Initial>,
+    initial: Option<Source>,
     key: String,
     name: String,
     /// Its folder.
@@ -111,9 +121,9 @@ pub(crate) fn place(
     bench: Bench<'_>,
 ) -> Result<Place, LabError> {
     let root = &bench.settings.root;
-    let start = |init| initial(init, nodes, bench.room, bench.known, root);
+    let start = |init| initial::source(init, nodes, bench.room, bench.known, root);
     let initial = spec.init.as_ref().map(start).transpose()?;
-    let mut inputs = key_inputs(node, spec, data);
+    let mut inputs = key_inputs(node, spec, data, bench.room)?;
     if let (Some(init), Some(initial)) = (&spec.init, &initial) {
         inputs.begin_with(&init.node, &initial.key);
     }
@@ -169,6 +179,10 @@ pub(crate) fn prepare(
             "threads": bench.threads,
         }),
         created: host.unix_time(),
+        columns: BTreeMap::from([
+            ("params".to_owned(), spec.params as f64),
+            ("data_tokens".to_owned(), data.shard.len() as f64),
+        ]),
     };
     let tokens = data.tokenizer.vocab_size() as u64;
     if let Some(room) = spec.most_tokens.filter(|room| *room < tokens) {
@@ -179,6 +193,7 @@ pub(crate) fn prepare(
     if let Some(sample) = &spec.execution.sample {
         data.tokenizer.encode(&sample.prompt)?;
     }
+    let initial = initial.as_ref().map(Source::weights).transpose()?;
     // Data that are too short are found before anything is made.
     let rows = (spec.batch_tokens / spec.seq.max(1)).max(1);
     let batches = Batches::new(data.shard.clone(), data.pack(spec.seq, rows, spec.seed))?;
@@ -234,6 +249,12 @@ impl Job {
         peak_flops: Option<f64>,
         around: &mut Around<'_>,
     ) -> Result<Outcome, LabError> {
+        if let Some(error) = self.dir.mended() {
+            let message = format!(
+                "{error}; it is kept in `damaged-1`, and the run goes on from its checkpoints"
+            );
+            around.watcher.note(&Note::Warning { code: error.code().to_owned(), message });
+        }
         let Parts { batches, valid, tokenizer, programs } = self.parts;
         let task = Task {
             node: &self.node,

@@ -6,14 +6,24 @@ use std::path::{Path, PathBuf};
 use cs336_compiler::check::hir::{Coordinate, Nodes, PointSpec, Spec};
 use cs336_compiler::row::Rows;
 use cs336_compiler::row::interp::{Cell, Row};
+use cs336_compiler::row::kinds::{Columns, Kind};
 use cs336_table::{Frame, Ledger, TableError, ledger, sources};
 
 use crate::error::LabError;
+use crate::fits;
 use crate::rundir::{self, Manifest};
 
 /// The runs of a node of a program: those that mean what the node, or a point of it, means now. Of a node that the program does
 /// not have: those that have its name.
 pub fn runs_of(ledger: &Ledger, nodes: &Nodes, node: &str) -> Result<Frame, TableError> {
+    if let Some((fit, what)) = node.split_once('.') {
+        let rows = fits::found(ledger.root(), fit, what).map_err(|why| TableError::Query {
+            code: "E0859",
+            message: format!("nothing is known of `{node}`: {why}"),
+            help: format!("`cs336c run FILE {fit}` fits it"),
+        })?;
+        return Frame::from_rows(&rows);
+    }
     let point = format!("{node}/");
     let meanings: BTreeSet<String> = nodes
         .iter()
@@ -27,17 +37,39 @@ pub fn runs_of(ledger: &Ledger, nodes: &Nodes, node: &str) -> Result<Frame, Tabl
         return ledger.of_node(node);
     }
     let found = ledger.having("meaning", &meanings)?;
-    let places = places(nodes, node);
-    if places.is_empty() {
+    let at = points(nodes, node);
+    if at.is_empty() {
         return Ok(found);
     }
-    let rows: Vec<Row> = found.rows().into_iter().map(|row| placed(row, &places)).collect();
-    let columns = found.columns();
+    let rows: Vec<Row> = found.rows().into_iter().map(|row| placed(row, &at)).collect();
+    let mut columns = found.columns();
+    for (name, kind) in places(nodes) {
+        // The sweep's own names are there even if none of its runs is.
+        if at.values().any(|place| place.iter().any(|c| c.name == name)) {
+            columns.entry(name).or_insert(kind);
+        }
+    }
     Frame::with_columns(&rows, &columns.iter().map(|(n, k)| (n.as_str(), *k)).collect::<Vec<_>>())
 }
 
+/// The columns that rows of the sweeps of a program have by their `for` names.
+pub fn places(nodes: &Nodes) -> Columns {
+    let mut found = Columns::new();
+    for node in nodes.values() {
+        let Spec::Sweep(spec) = &node.spec else { continue };
+        for c in spec.points.iter().flat_map(|p| &p.at) {
+            let kind = if c.number.is_some() { Kind::Number } else { Kind::Text };
+            let known = found.entry(c.name.clone()).or_insert(kind);
+            if *known != kind {
+                *known = Kind::Any;
+            }
+        }
+    }
+    found
+}
+
 /// Where the points of a sweep lie, by the hash of what they mean.
-fn places<'a>(nodes: &'a Nodes, sweep: &str) -> BTreeMap<String, &'a [Coordinate]> {
+fn points<'a>(nodes: &'a Nodes, sweep: &str) -> BTreeMap<String, &'a [Coordinate]> {
     let points = match nodes.get(sweep).map(|n| &n.spec) {
         Some(Spec::Sweep(spec)) => spec.points.as_slice(),
         _ => &[],
@@ -67,7 +99,7 @@ pub fn rows(ledger: &Ledger, nodes: &Nodes, asked: &Rows) -> Result<Frame, Table
 
 /// The one run that a text means: its folder, its name, or the beginning of its key.
 pub fn find(root: &Path, text: &str) -> Result<(PathBuf, Manifest), LabError> {
-    let runs = rundir::list(root)?;
+    let runs = rundir::list(root)?.runs;
     let asked = Path::new(text.trim_end_matches('/'));
     let by_folder = |path: &Path| path == asked || path.strip_prefix(root) == Ok(asked);
     let tries: [&dyn Fn(&Path, &Manifest) -> bool; 3] =
@@ -113,6 +145,7 @@ mod tests {
             cs336c: "0.1.0".to_owned(),
             machine: serde_json::json!({}),
             created: 0,
+            columns: Default::default(),
         };
         RunDir::open(root, &manifest).expect("opened").path().to_owned()
     }

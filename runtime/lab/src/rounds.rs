@@ -93,6 +93,13 @@ pub(crate) fn sweep<'a>(
     for (field, value) in found(&outcome) {
         learned |= program.facts.set(node, field, value, &[node], &checked.nodes);
     }
+    if let (Some(others), Outcome::Done(result)) = (&spec.outside, &outcome) {
+        for (field, _) in &others.gives {
+            if let Some(value) = result.get(field).and_then(Value::as_f64) {
+                learned |= program.facts.set(node, field, value, &[node], &checked.nodes);
+            }
+        }
+    }
     if learned {
         program.facts.save()?;
         *checked = program.sound()?;

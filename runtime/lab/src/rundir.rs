@@ -11,6 +11,7 @@
 //! | `stopped.json` | at which rung its sweep stopped it, until it goes on all the same |
 //! | `asked.json`, `answer.json` | of a run of others: what was asked and paid for, and the answer as it came |
 //! | `result.json` | the figures of the finished run; its being there says that the run is finished |
+//! | `damaged-1/` | what said which run this is and how it ended, where it could not be read any more |
 //! | `lock` | held while a process writes here |
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -51,6 +53,9 @@ pub struct Manifest {
     pub machine: Value,
     /// When it was started first, in seconds since 1970.
     pub created: u64,
+    /// Figures that are known from the start, as the ledger has them: of runs that come to no end too.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub columns: BTreeMap<String, f64>,
 }
 
 /// Where a run stands.
@@ -93,6 +98,8 @@ pub struct RunDir {
     /// Its lock ends with it.
     _lock: File,
     events: File,
+    /// What was damaged when it was opened, and what became of it.
+    mended: Option<LabError>,
 }
 
 /// The folder of the run `name` with `key`; below `root`, whatever the name is.
@@ -105,28 +112,40 @@ pub fn path_of(root: &Path, name: &str, key: &str) -> PathBuf {
     root.join(format!("{}-{}", parts.join("/"), key8(key)))
 }
 
-/// Where a run stands, without opening it.
+/// Where a run stands, without opening it. What is damaged counts as not there: the run then goes on from its checkpoints.
 pub fn status(path: &Path) -> Result<Status, LabError> {
-    if !path.join("manifest.json").exists() {
+    let manifest = path.join("manifest.json");
+    if !manifest.exists() {
         return Ok(Status::New);
     }
-    let result = path.join("result.json");
-    if result.exists() {
-        let result: Value = read_json(&result)?;
+    let sound = sound::<Manifest>(&manifest)?.is_some();
+    if let (true, Some(result)) = (sound, sound_or_none(&path.join("result.json"))?) {
         return Ok(Status::Done { result });
     }
     let steps = checkpoint::steps(&path.join("checkpoints"))?;
     let step = steps.last().copied().unwrap_or(0);
-    let stopped = path.join("stopped.json");
-    if stopped.exists() {
-        return Ok(Status::Stopped { step, at: read_json(&stopped)? });
+    if let (true, Some(at)) = (sound, sound_or_none(&path.join("stopped.json"))?) {
+        return Ok(Status::Stopped { step, at });
     }
-    let failure = path.join("failure.json");
-    if failure.exists() {
-        let Failure { code, why, .. } = read_json(&failure)?;
+    if let (true, Some(failure)) = (sound, sound_or_none(&path.join("failure.json"))?) {
+        let Failure { code, why, .. } = failure;
         return Ok(Status::Failed { step, code, why });
     }
     Ok(Status::Incomplete { step })
+}
+
+/// A file of a run; `None`: it is damaged.
+fn sound<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, LabError> {
+    match read_json(path) {
+        Ok(value) => Ok(Some(value)),
+        Err(LabError::RunFile { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The same; `None` also where there is no such file.
+fn sound_or_none<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, LabError> {
+    if path.exists() { sound(path) } else { Ok(None) }
 }
 
 /// `stopped.json`: where a run stood when its sweep stopped it.
@@ -155,13 +174,25 @@ struct Failure {
     why: String,
 }
 
-/// All runs under `root`, in the order of their paths: folders with a manifest.
-pub fn list(root: &Path) -> Result<Vec<(PathBuf, Manifest)>, LabError> {
-    let (mut found, mut open) = (Vec::new(), vec![root.to_owned()]);
+/// The runs under a folder.
+#[derive(Debug, Default)]
+pub struct Listed {
+    /// In the order of their paths.
+    pub runs: Vec<(PathBuf, Manifest)>,
+    /// Of folders whose manifest cannot be read: what is wrong, in the same order.
+    pub damaged: Vec<LabError>,
+}
+
+/// All runs under `root`: folders with a manifest.
+pub fn list(root: &Path) -> Result<Listed, LabError> {
+    let (mut found, mut damaged, mut open) = (Vec::new(), Vec::new(), vec![root.to_owned()]);
     while let Some(folder) = open.pop() {
         let manifest = folder.join("manifest.json");
         if manifest.exists() {
-            found.push((folder, read_json(&manifest)?));
+            match read_json(&manifest) {
+                Ok(read) => found.push((folder, read)),
+                Err(error) => damaged.push((folder, error)),
+            }
             continue;
         }
         let entries = match std::fs::read_dir(&folder) {
@@ -172,7 +203,9 @@ pub fn list(root: &Path) -> Result<Vec<(PathBuf, Manifest)>, LabError> {
         open.extend(entries.filter_map(Result::ok).map(|e| e.path()).filter(|path| path.is_dir()));
     }
     found.sort_by(|a, b| a.0.cmp(&b.0));
-    Ok(found)
+    damaged.sort_by(|a, b| a.0.cmp(&b.0));
+    let damaged = damaged.into_iter().map(|(_, error)| error).collect();
+    Ok(Listed { runs: found, damaged })
 }
 
 /// Which runs there are, by key.
@@ -182,7 +215,7 @@ pub struct Known(BTreeMap<String, String>);
 impl Known {
     /// The runs under `root`.
     pub fn read(root: &Path) -> Result<Self, LabError> {
-        Ok(Self(list(root)?.into_iter().map(|(_, m)| (m.key, m.name)).collect()))
+        Ok(Self(list(root)?.runs.into_iter().map(|(_, m)| (m.key, m.name)).collect()))
     }
 
     /// The name that the run with `key` has.
@@ -209,6 +242,11 @@ impl RunDir {
             Err(TryLockError::Error(source)) => return Err(failed(source)),
         }
         let manifest_path = path.join("manifest.json");
+        let mended = damaged(&manifest_path)?;
+        if mended.is_some() {
+            // Checkpoints carry the key of their run, so the run goes on from them; what else was said of it is made anew.
+            keep_aside(&path)?;
+        }
         if manifest_path.exists() {
             let there: Value = read_json(&manifest_path)?;
             let found = there.get("version").and_then(Value::as_u64).unwrap_or(0);
@@ -229,7 +267,12 @@ impl RunDir {
             write_json(&manifest_path, manifest)?;
         }
         let events = append("events.jsonl")?;
-        Ok(Self { path, _lock: lock, events })
+        Ok(Self { path, _lock: lock, events, mended })
+    }
+
+    /// What was damaged when it was opened; its files are kept in `damaged-1`.
+    pub fn mended(&self) -> Option<&LabError> {
+        self.mended.as_ref()
     }
 
     /// The folder.
@@ -309,6 +352,37 @@ impl RunDir {
     }
 }
 
+/// What is wrong with a manifest that is there and cannot be read. One of another version can.
+fn damaged(manifest: &Path) -> Result<Option<LabError>, LabError> {
+    if !manifest.exists() {
+        return Ok(None);
+    }
+    let version = match read_json::<Value>(manifest) {
+        Ok(there) => there.get("version").and_then(Value::as_u64),
+        Err(_) => None,
+    };
+    match (version, read_json::<Manifest>(manifest)) {
+        (Some(version), _) if version != SCHEMA_VERSION => Ok(None),
+        (_, Ok(_)) => Ok(None),
+        (_, Err(error @ LabError::RunFile { .. })) => Ok(Some(error)),
+        (_, Err(error)) => Err(error),
+    }
+}
+
+/// Moves what says which run this is and how it ended to a folder of its own, `damaged-1`.
+fn keep_aside(path: &Path) -> Result<(), LabError> {
+    let free = (1..).map(|n| path.join(format!("damaged-{n}"))).find(|p| !p.exists());
+    let aside = free.expect("there are more numbers than folders");
+    let failed = |source| LabError::write(&aside, source);
+    std::fs::create_dir_all(&aside).map_err(failed)?;
+    for name in ["result.json", "failure.json", "stopped.json", "manifest.json"] {
+        if path.join(name).exists() {
+            std::fs::rename(path.join(name), aside.join(name)).map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -340,6 +414,7 @@ mod tests {
             cs336c: "0.1.0".to_owned(),
             machine: json!({ "os": "linux" }),
             created: 0,
+            columns: BTreeMap::new(),
         }
     }
 
@@ -354,7 +429,7 @@ mod tests {
         assert_eq!(status(&path).expect("read"), Status::Incomplete { step: 0 });
         run.finish(&json!({ "loss": 1.5 })).expect("written");
         assert_eq!(status(&path).expect("read"), Status::Done { result: json!({ "loss": 1.5 }) });
-        let listed = list(root.path()).expect("listed");
+        let listed = list(root.path()).expect("listed").runs;
         assert_eq!(listed, [(path.clone(), manifest)]);
         let events = std::fs::read_to_string(path.join("events.jsonl")).expect("read");
         assert_eq!(events.lines().count(), 1);
@@ -385,6 +460,29 @@ mod tests {
     }
 
     #[test]
+    fn a_damaged_manifest_hides_no_other_run_and_is_kept_aside() {
+        let root = tempfile::tempdir().expect("a temporary folder");
+        let other = Manifest { key: "0123456789".to_owned(), ..manifest("b") };
+        RunDir::open(root.path(), &other).expect("opened");
+        let run = RunDir::open(root.path(), &manifest("a")).expect("opened");
+        run.finish(&json!({ "loss": 1.5 })).expect("written");
+        let path = run.path().to_owned();
+        drop(run);
+        std::fs::write(path.join("manifest.json"), "{\"version\": 1, \"na").expect("written");
+        let listed = list(root.path()).expect("listed");
+        assert_eq!((listed.runs.len(), listed.damaged.len()), (1, 1));
+        assert!(listed.damaged[0].to_string().contains("manifest.json"), "{:?}", listed.damaged);
+        // Nobody can say any more of which run the result is.
+        assert_eq!(status(&path).expect("read"), Status::Incomplete { step: 0 });
+        let run = RunDir::open(root.path(), &manifest("a")).expect("opened");
+        assert_eq!(run.mended().map(LabError::code), Some("E0856"));
+        assert_eq!(list(root.path()).expect("listed").runs.len(), 2);
+        let kept = |name: &str| path.join("damaged-1").join(name).exists();
+        assert!(kept("manifest.json") && kept("result.json"));
+        assert_eq!(status(&path).expect("read"), Status::Incomplete { step: 0 });
+    }
+
+    #[test]
     fn other_versions_and_other_keys_are_refused() {
         let root = tempfile::tempdir().expect("a temporary folder");
         let run = RunDir::open(root.path(), &manifest("a")).expect("opened");
@@ -394,7 +492,6 @@ mod tests {
         for (from, to, code) in [
             ("\"version\": 1", "\"version\": 2", "E0608"),
             ("\"key\": \"", "\"key\": \"0", "E0856"),
-            ("{", "", "E0856"),
         ] {
             std::fs::write(&path, text.replacen(from, to, 1)).expect("written");
             let error = RunDir::open(root.path(), &manifest("a")).expect_err("refused");

@@ -70,7 +70,7 @@ pub fn standings(
     root: &Path,
 ) -> Result<Vec<(String, Standing)>, LabError> {
     let mut runs: BTreeMap<String, Standing> = BTreeMap::new();
-    for (path, manifest) in rundir::list(root)? {
+    for (path, manifest) in rundir::list(root)?.runs {
         if manifest.inputs.numerics != NUMERICS_VERSION {
             continue;
         }

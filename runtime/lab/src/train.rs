@@ -129,10 +129,10 @@ pub fn train(
         if let (Some(eval), Some(windows)) = (&spec.execution.eval, task.valid)
             && (last || paused || due_now(eval.every, at, spec, around.host, &mut due.eval))
         {
-            let figures = held_out(machine, windows)?;
-            valid_loss = Some(figures.loss);
-            let figures = figures_of(figures, &eval.report);
+            let figures = figures_of(held_out(machine, windows)?);
+            valid_loss = Some(figures[0].1);
             figures.iter().for_each(|(name, value)| row.set(name, *value));
+            let figures = reported(&figures, &eval.report);
             dir.event(around.host, "eval", json!({ "step": at.step }));
             around.watcher.note(&Note::Eval { step: at.step, figures });
         }
@@ -352,17 +352,20 @@ fn row_of(at: Counters, share: f64, output: &StepOutput) -> Row {
     row
 }
 
+/// The held-out loss and what follows from it: all of it is recorded, whatever the program has shown.
+fn figures_of(figures: HeldOut) -> [(&'static str, f64); 3] {
+    [
+        ("valid_loss", figures.loss),
+        ("perplexity", figures.perplexity()),
+        ("bits_per_byte", figures.bits_per_byte()),
+    ]
+}
+
 /// The held-out loss, and what else the program asks to report.
-fn figures_of(figures: HeldOut, report: &[String]) -> Vec<(String, f64)> {
-    let mut all = vec![("valid_loss".to_owned(), figures.loss)];
-    for (name, value) in
-        [("perplexity", figures.perplexity()), ("bits_per_byte", figures.bits_per_byte())]
-    {
-        if report.iter().any(|wanted| wanted == name) {
-            all.push((name.to_owned(), value));
-        }
-    }
-    all
+fn reported(figures: &[(&'static str, f64)], report: &[String]) -> Vec<(String, f64)> {
+    let shown = |name: &str| name == "valid_loss" || report.iter().any(|wanted| wanted == name);
+    let all = figures.iter().filter(|(name, _)| shown(name));
+    all.map(|(name, value)| ((*name).to_owned(), *value)).collect()
 }
 
 fn progress(

@@ -114,7 +114,7 @@ impl Place {
     }
 
     fn only_run(&self, runs: &str) -> PathBuf {
-        let found = cs336_lab::rundir::list(&self.folder.path().join(runs)).expect("listed");
+        let found = cs336_lab::rundir::list(&self.folder.path().join(runs)).expect("listed").runs;
         assert_eq!(found.len(), 1, "one run");
         found[0].0.clone()
     }

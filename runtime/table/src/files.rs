@@ -1,7 +1,7 @@
 //! Tables in files: CSV, JSON and Parquet, in and out.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{BufRead, Read, Write};
 use std::path::{Path, PathBuf};
 
 use cs336_compiler::row::interp::{Cell, Row};
@@ -42,6 +42,35 @@ pub fn read_table(form: &str, pattern: &Path) -> Result<Frame, TableError> {
     Frame::below(&parts)
 }
 
+/// The columns of the table in the files that `pattern` names, where the first line of each tells them. `None`: they are not there, or only
+/// their rows tell.
+pub fn column_names(form: &str, pattern: &Path) -> Option<Vec<String>> {
+    let mut names: Vec<String> = Vec::new();
+    let files = matching(pattern);
+    for path in &files {
+        let found = match form {
+            "csv" => {
+                let mut line = Vec::new();
+                let mut reader = std::io::BufReader::new(File::open(path).ok()?);
+                reader.read_until(b'\n', &mut line).ok()?;
+                if line.starts_with(&[0xff, 0xfe]) || line.starts_with(&[0xfe, 0xff]) {
+                    line = std::fs::read(path).ok()?;
+                }
+                let text = decoded(&line).ok()?;
+                let frame = csv(text.lines().next()?).ok()?;
+                frame.get_column_names().iter().map(|n| n.trim().to_owned()).collect::<Vec<_>>()
+            }
+            "parquet" => {
+                let schema = ParquetReader::new(File::open(path).ok()?).schema().ok()?;
+                schema.iter_names().map(|n| n.to_string()).collect()
+            }
+            _ => return None,
+        };
+        names.extend(found.into_iter().filter(|n| !names.contains(n)).collect::<Vec<_>>());
+    }
+    (!files.is_empty()).then_some(names)
+}
+
 /// The files that a path with `*` and `?` in its last part stands for, sorted.
 fn matching(pattern: &Path) -> Vec<PathBuf> {
     let last = pattern.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -76,17 +105,13 @@ fn read_one(form: &str, path: &Path) -> Result<Frame, TableError> {
     let short = |e: polars::error::PolarsError| {
         failed(e.to_string().lines().next().unwrap_or_default().to_owned())
     };
-    let open =
-        || File::open(path).map_err(|source| TableError::Read { path: path.to_owned(), source });
+    let unread = |source| TableError::Read { path: path.to_owned(), source };
+    let open = || File::open(path).map_err(unread);
     let frame: DataFrame = match form {
-        "csv" => CsvReadOptions::default()
-            .with_has_header(true)
-            // As texts first: amounts of compute written out, 10000000000000000000, are no 64-bit integers.
-            .with_infer_schema_length(Some(0))
-            .into_reader_with_file_handle(open()?)
-            .finish()
-            .and_then(from_texts)
-            .map_err(short)?,
+        "csv" => {
+            let text = decoded(&std::fs::read(path).map_err(unread)?).map_err(failed)?;
+            csv(&text).and_then(from_texts).map_err(short)?
+        }
         "jsonl" => JsonReader::new(open()?)
             .with_json_format(if is_list(open()?) {
                 JsonFormat::Json
@@ -109,25 +134,92 @@ fn is_list(file: File) -> bool {
     first == Some(b'[')
 }
 
-/// Columns of texts as what all their texts are: numbers, truths, or texts. What is empty is nothing.
+/// The text of a file: UTF-8, or UTF-16 as spreadsheets write it, with a mark in front. `Err` is one sentence.
+fn decoded(bytes: &[u8]) -> Result<String, String> {
+    let wide = |unit: fn([u8; 2]) -> u16| {
+        let units: Vec<u16> = bytes[2..].chunks_exact(2).map(|b| unit([b[0], b[1]])).collect();
+        String::from_utf16(&units).map_err(|_| "it begins as UTF-16 and is not".to_owned())
+    };
+    match bytes {
+        [0xff, 0xfe, ..] => wide(u16::from_le_bytes),
+        [0xfe, 0xff, ..] => wide(u16::from_be_bytes),
+        _ => {
+            let bytes = bytes.strip_prefix(&[0xef, 0xbb, 0xbf]).unwrap_or(bytes);
+            match std::str::from_utf8(bytes) {
+                Ok(text) => Ok(text.to_owned()),
+                Err(e) => {
+                    let line = 1 + bytes[..e.valid_up_to()].iter().filter(|b| **b == b'\n').count();
+                    Err(format!("line {line} is not UTF-8; save it as UTF-8"))
+                }
+            }
+        }
+    }
+}
+
+/// The cells of a CSV as texts: amounts of compute written out, 10000000000000000000, are no 64-bit integers.
+fn csv(text: &str) -> PolarsResult<DataFrame> {
+    let separator = separator(text);
+    CsvReadOptions::default()
+        .with_has_header(true)
+        .with_infer_schema_length(Some(0))
+        .map_parse_options(|parse| parse.with_separator(separator))
+        .into_reader_with_file_handle(std::io::Cursor::new(text.as_bytes()))
+        .finish()
+}
+
+/// What stands between the names of the first line: commas, else semicolons, else tabs.
+fn separator(text: &str) -> u8 {
+    let first = text.lines().next().unwrap_or_default();
+    let mut quoted = false;
+    let outside: Vec<char> = first
+        .chars()
+        .filter(|c| {
+            quoted ^= *c == '"';
+            !quoted
+        })
+        .collect();
+    let found = [',', ';', '\t'].into_iter().find(|s| outside.contains(s));
+    found.map_or(b',', |s| s as u8)
+}
+
+/// What spreadsheets and statistics programs write where there is no number.
+const NOTHING: &[&str] = &["NA", "N/A", "n/a", "null", "NULL", "none", "None", "-"];
+
+/// A cell without the blanks around it, if anything is left; a line break within quotation marks is its own.
+fn trimmed(cell: Option<&str>) -> Option<&str> {
+    cell.map(|t| t.trim_matches([' ', '\t', '\r'])).filter(|t| !t.is_empty())
+}
+
+/// Columns of texts as what all their texts are: numbers, truths, or texts. What is empty is nothing, and so is a word for that among numbers.
+/// Rows in which there is nothing are no rows.
 fn from_texts(frame: DataFrame) -> PolarsResult<DataFrame> {
-    let mut columns = Vec::new();
+    let mut cells: Vec<Vec<Option<&str>>> = Vec::new();
     for column in frame.columns() {
-        let texts: Vec<Option<&str>> =
-            column.str()?.iter().map(|t| t.map(str::trim).filter(|t| !t.is_empty())).collect();
-        let all = |fits: &dyn Fn(&str) -> bool| texts.iter().flatten().all(|t| fits(t));
-        columns.push(if all(&|t| t.parse::<f64>().is_ok()) {
+        // Blanks around a cell stand there for people; a line break within quotation marks is the cell's own.
+        cells.push(column.str()?.iter().map(trimmed).collect());
+    }
+    let kept: Vec<usize> =
+        (0..frame.height()).filter(|row| cells.iter().any(|c| c[*row].is_some())).collect();
+    let mut columns = Vec::new();
+    for (column, texts) in frame.columns().iter().zip(&cells) {
+        let texts: Vec<Option<&str>> = kept.iter().map(|row| texts[*row]).collect();
+        let some: Vec<Option<&str>> =
+            texts.iter().map(|t| t.filter(|t| !NOTHING.contains(t))).collect();
+        let all = |fits: &dyn Fn(&str) -> bool| some.iter().flatten().all(|t| fits(t));
+        let any = some.iter().any(Option::is_some) || texts.iter().all(Option::is_none);
+        let name = column.name().trim();
+        columns.push(if any && all(&|t| t.parse::<f64>().is_ok()) {
             let numbers: Vec<Option<f64>> =
-                texts.iter().map(|t| t.and_then(|t| t.parse().ok())).collect();
-            Column::new(column.name().clone(), numbers)
-        } else if all(&|t| matches!(t, "true" | "false")) {
-            let truths: Vec<Option<bool>> = texts.iter().map(|t| t.map(|t| t == "true")).collect();
-            Column::new(column.name().clone(), truths)
+                some.iter().map(|t| t.and_then(|t| t.parse().ok())).collect();
+            Column::new(name.into(), numbers)
+        } else if any && all(&|t| matches!(t, "true" | "false")) {
+            let truths: Vec<Option<bool>> = some.iter().map(|t| t.map(|t| t == "true")).collect();
+            Column::new(name.into(), truths)
         } else {
-            column.clone()
+            Column::new(name.into(), texts)
         });
     }
-    DataFrame::new(frame.height(), columns)
+    DataFrame::new(kept.len(), columns)
 }
 
 /// The bytes of a table in a form.
@@ -321,5 +413,40 @@ mod tests {
             (kinds["done"], kinds["name"], kinds["none"]),
             (Kind::Bool, Kind::Text, Kind::Number)
         );
+    }
+
+    #[test]
+    fn tables_of_other_programs_are_read() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("t.csv");
+        let read = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).expect("written");
+            read_table("csv", &path)
+        };
+        let wide: Vec<u8> = [0xfeff]
+            .into_iter()
+            .chain("a;b\r\n1;2.5\r\n".encode_utf16())
+            .flat_map(u16::to_le_bytes)
+            .collect();
+        for bytes in [
+            b"a,b\n1,2.5\n\n".as_slice(),
+            b"a, b\n1, 2.5\n,\n",
+            b"a;b\n1;2.5\n",
+            b"a\tb\n1\t2.5\n",
+            b"\xef\xbb\xbfa,b\n1,2.5\n",
+            &wide,
+        ] {
+            let frame = read(bytes).expect("read");
+            let found = (frame.numbers("a"), frame.numbers("b"));
+            assert_eq!(found, (Some(vec![1.0]), Some(vec![2.5])), "{}", bytes.escape_ascii());
+        }
+        // Among numbers a word for nothing is nothing; among texts it is a text.
+        let frame = read(b"x,t\n1,a\nNA,NA\n-,b\n").expect("read");
+        let x = frame.numbers("x").expect("numbers");
+        assert!(x[0] == 1.0 && x[1].is_nan() && x[2].is_nan());
+        let texts = ["a", "NA", "b"].map(str::to_owned).to_vec();
+        assert_eq!(frame.texts("t"), Some(texts));
+        let error = read(b"a,b\n1,\xe9\n").expect_err("Latin 1").to_string();
+        assert!(error.contains("line 2"), "{error}");
     }
 }

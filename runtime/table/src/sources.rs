@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use cs336_compiler::row::{RowSource, Rows};
 
-use crate::files::read_table;
+use crate::files::{column_names, read_table};
 use crate::frame::Frame;
 use crate::ledger::Ledger;
 use crate::query::pipeline;
@@ -32,6 +32,11 @@ pub fn rows(
 /// A table that is named in the program's file `base`.
 pub fn table(format: &str, pattern: &str, base: &str) -> Result<Frame, TableError> {
     read_table(format, &place(pattern, base))
+}
+
+/// The names of the columns of such a table, where they can be told without reading it.
+pub fn columns(format: &str, pattern: &str, base: &str) -> Option<Vec<String>> {
+    column_names(format, &place(pattern, base))
 }
 
 /// A path that is written in the file `base` is relative to it.

@@ -59,6 +59,7 @@ impl Eval<'_> {
                 node: l.node.clone(),
                 what: format!("{}.{}", l.what, name.name),
                 unit: units::Unit::none(),
+                declared: l.declared,
             })),
             Value::Record(r) => match r.get(&name.name) {
                 Some(v) => v.clone(),

@@ -32,7 +32,7 @@ pub fn ask(
     args: &[ast::Arg],
     span: Span,
 ) -> Value {
-    let Some(ask) = question(eval, scope, method, args, span) else { return Value::Error };
+    let Some(ask) = question(eval, n, scope, method, args, span) else { return Value::Error };
     let ask = match ask {
         Ok(ask) => ask,
         // An argument is itself known later.
@@ -44,7 +44,8 @@ pub fn ask(
         all.push(ask.clone());
     }
     answer.unwrap_or_else(|| {
-        Value::Later(Rc::new(Later { node: n.name.clone(), what: ask.key, unit: Unit::none() }))
+        let (node, declared) = (n.name.clone(), n.span);
+        Value::Later(Rc::new(Later { node, what: ask.key, unit: Unit::none(), declared }))
     })
 }
 
@@ -72,6 +73,7 @@ fn answer(eval: &Eval<'_>, n: &NodeValue, ask: &FitAsk) -> Option<Value> {
 /// What is asked. `None`: a problem was reported; `Some(Err(..))`: an argument is known later.
 fn question(
     eval: &mut Eval<'_>,
+    n: &NodeValue,
     scope: &Scope,
     method: &ast::Ident,
     args: &[ast::Arg],
@@ -108,6 +110,7 @@ fn question(
                 limits(eval, &r, &r.expr, &mut ask.limits)?;
             }
             (Some(name), Value::Number(q)) => {
+                let name = column_of(n, name);
                 words.push(format!("{name} = {:e}", q.value));
                 ask.given.insert(name.to_owned(), q.value);
             }
@@ -136,6 +139,18 @@ fn question(
     }
     ask.key = format!("{}({})", method.name, words.join(", "));
     Some(Ok(ask))
+}
+
+/// The column that a parameter of the fit's law stands for: `U` is `unique_tokens` in `law(U = .unique_tokens)`. Columns are named as they are.
+fn column_of<'n>(n: &'n NodeValue, name: &'n str) -> &'n str {
+    let Some(Value::Row(row)) = n.fields.get("law") else { return name };
+    let ExprKind::Law { right, .. } = &*row.expr.kind else { return name };
+    let ExprKind::Call { args, .. } = &*right.kind else { return name };
+    let arg = args.iter().find(|a| a.name.as_ref().is_some_and(|id| id.name == name));
+    match arg.map(|a| &*a.value.kind) {
+        Some(ExprKind::Dot(column)) => &column.name,
+        _ => name,
+    }
 }
 
 /// `a <= b`, joined by `and`, as expressions that are at most zero.

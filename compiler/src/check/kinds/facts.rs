@@ -4,10 +4,10 @@ use std::rc::Rc;
 
 use super::super::assemble::TrainParts;
 use super::super::eval::Eval;
-use super::super::hir::{Budget, Node, Nodes, Spec};
+use super::super::hir::{Budget, Node, Nodes, Spec, TrainSpec};
 use super::super::units::{self, Unit};
 use super::super::value::{Bracket, Later, LayerForm, LayerValue, NodeValue, Quantity, Value};
-use super::{causal, likelihood, meaning, plain, points, schema, train};
+use super::{causal, likelihood, meaning, outside, plain, points, schema, train};
 use crate::graph::DType;
 use crate::graph::causal::Ahead;
 use crate::graph::cost;
@@ -144,6 +144,22 @@ struct Machine {
     rate: f64,
     /// The share of the peak that this is; unknown for a machine that was measured.
     mfu: Option<f64>,
+    /// Dollars per second of all devices, where the program says it.
+    price: Option<f64>,
+}
+
+/// What a run costs in dollars: its predicted time on its machine. `None`: the time or the price is not known.
+pub(super) fn dollars(eval: &Eval<'_>, n: &NodeValue, spec: &TrainSpec) -> Option<f64> {
+    let machine = machine(eval, n)?;
+    let seconds = match spec.budget {
+        Budget::Seconds(seconds) => seconds,
+        Budget::Flops(_)
+        | Budget::Tokens(_)
+        | Budget::TokensPerParam(_)
+        | Budget::Steps(_)
+        | Budget::Epochs(_) => spec.steps? as f64 * spec.step_flops / machine.rate,
+    };
+    Some(seconds * machine.price?)
 }
 
 /// The machine of a training node: its mesh or device, else this one, if it was measured.
@@ -155,7 +171,8 @@ fn machine(eval: &Eval<'_>, n: &NodeValue) -> Option<Machine> {
         };
         let mfu = number("mfu").unwrap_or(0.35);
         let rate = number("peak")? * mfu * count;
-        Some(Machine { name: format!("{count}x {}", device.name), rate, mfu: Some(mfu) })
+        let price = number("price").map(|p| p * count);
+        Some(Machine { name: format!("{count}x {}", device.name), rate, mfu: Some(mfu), price })
     };
     let mesh = n.fields.get("mesh").map(|v| match v {
         Value::Node(m) => m.fields.get("value").cloned().unwrap_or(Value::None),
@@ -177,7 +194,7 @@ fn machine(eval: &Eval<'_>, n: &NodeValue) -> Option<Machine> {
         return of_device(device, 1.0);
     }
     let rate = eval.world.fact("machine", "flops_per_second")?;
-    Some(Machine { name: "this machine".into(), rate, mfu: None })
+    Some(Machine { name: "this machine".into(), rate, mfu: None, price: None })
 }
 
 fn quantity(value: f64, unit: Unit) -> Value {
@@ -187,7 +204,8 @@ fn quantity(value: f64, unit: Unit) -> Value {
 /// A field that is counted, or known later.
 pub(super) fn member(eval: &mut Eval<'_>, n: &Rc<NodeValue>, name: &ast::Ident) -> Value {
     let later = |what: &str| {
-        Value::Later(Rc::new(Later { node: n.name.clone(), what: what.into(), unit: Unit::none() }))
+        let (node, declared) = (n.name.clone(), n.span);
+        Value::Later(Rc::new(Later { node, what: what.into(), unit: Unit::none(), declared }))
     };
     match (n.kind.as_str(), name.name.as_str()) {
         ("tokenizer", "vocab") => match plain::vocab(eval, n) {
@@ -230,6 +248,17 @@ pub(super) fn member(eval: &mut Eval<'_>, n: &Rc<NodeValue>, name: &ast::Ident) 
             },
             None => later("best"),
         },
+        (outside::REQUEST, field) => {
+            let mut known = outside::figures(eval, n);
+            if known.iter().any(|k| k == field) {
+                return match eval.world.fact(&n.name, field) {
+                    Some(value) => quantity(value, Unit::none()),
+                    None => later(field),
+                };
+            }
+            known.extend(n.fields.fields.keys().cloned());
+            eval.no_field(name, &format!("the request `{}`", n.name), known)
+        }
         (kind, field) => {
             let mut known: Vec<String> = schema::kind(kind)
                 .map(|k| k.facts.iter().map(|f| f.name.to_owned()).collect())
@@ -293,6 +322,7 @@ impl Eval<'_> {
                 node: node.as_str().into(),
                 what: name.name.clone(),
                 unit: Unit::none(),
+                declared: name.span,
             }));
         }
         let field = name.name.as_str();

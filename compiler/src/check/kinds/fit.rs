@@ -12,6 +12,7 @@ use super::super::{row_lower, rows};
 use super::{law, schema};
 use crate::law::{Formula, Law, Penalty, Shape, Starts};
 use crate::problem::{Problem, did_you_mean};
+use crate::row::kinds::{Columns, unknown};
 use crate::source::Span;
 use crate::syntax::ast::{Arg, Expr, ExprKind, Ident, ItemKind, TypeKind};
 
@@ -74,8 +75,12 @@ pub(super) fn check(eval: &mut Eval<'_>, n: &NodeValue) -> bool {
         fine = false;
     }
     rows::fields(right, &mut asked);
+    let table = table(eval, n);
     for id in asked {
-        fine &= column(eval, n, id);
+        fine &= match &table {
+            Some(table) => column_of(eval, table, id),
+            None => column(eval, n, id),
+        };
     }
     let free = match n.fields.get("free") {
         Some(Value::Record(r)) => Some(r.clone()),
@@ -151,6 +156,22 @@ fn call_of_law(
 }
 
 /// A column of the runs. Measures of models are columns too, so only what looks like a misspelling is one.
+/// The columns of the rows, where they come from tables that are there.
+fn table(eval: &mut Eval<'_>, n: &NodeValue) -> Option<Columns> {
+    let v = n.fields.get("runs")?.clone();
+    let rows = row_lower::rows_of(eval, &v, n.span)?;
+    row_lower::columns_of(eval, &rows)
+}
+
+fn column_of(eval: &mut Eval<'_>, table: &Columns, id: &Ident) -> bool {
+    if table.contains_key(&id.name) {
+        return true;
+    }
+    let misfit = unknown(&id.name, table);
+    eval.problem(Problem::new(misfit.code, id.span, misfit.message).help(misfit.help));
+    false
+}
+
 fn column(eval: &mut Eval<'_>, n: &NodeValue, id: &Ident) -> bool {
     let mut known: Vec<String> = COLUMNS.iter().map(|c| (*c).to_owned()).collect();
     if let Some(train) = schema::kind("train") {

@@ -19,11 +19,11 @@ use super::super::units;
 use super::super::value::{
     Bracket, Def, LayerForm, LayerValue, NodeValue, Record, Scope, Stream, Value,
 };
-use super::{schema, start};
+use super::{points, schema, start};
 use crate::source::Span;
 use crate::syntax::{self, ast};
 
-/// Fields that never change results (decisions: execution).
+/// Fields that never change results (decisions: execution). Of `eval` the text counts: see `held_out`.
 const EXECUTION: &[&str] = &[
     "device", "mesh", "micro", "remat", "limit", "eval", "sample", "save", "start", "shard",
     "pipeline", "pin",
@@ -132,10 +132,30 @@ impl Writer<'_, '_> {
             let text = self.value(v);
             let _ = writeln!(out, "{name} = {text}");
         }
+        if n.kind == "train" {
+            out += &self.held_out(n);
+        }
         if let Some(Value::Stream(s)) = n.fields.get("value")
             && draws_by_name(s)
         {
             let _ = writeln!(out, "drawn by = {:?}", &*n.name);
+        }
+        out
+    }
+
+    /// Of the `eval` of a run what its figures depend on: the held-out text; and how often, where a figure of it ends the run.
+    fn held_out(&mut self, n: &NodeValue) -> String {
+        let Some(Value::Record(eval)) = n.fields.get("eval") else { return String::new() };
+        let mut out = String::new();
+        if let Some(on) = eval.get("on") {
+            // A node stands for its side, as it does where the run is made ready.
+            let _ = writeln!(out, "eval.on = {}", self.value(on));
+        }
+        if let (Some(Value::Row(stop)), Some(every)) = (n.fields.get("stop"), eval.get("every")) {
+            let stop = syntax::canonical(&stop.expr);
+            if start::HELD_OUT.iter().any(|figure| stop.contains(figure)) {
+                let _ = writeln!(out, "eval.every = {}", self.value(every));
+            }
         }
         out
     }
@@ -162,7 +182,7 @@ impl Writer<'_, '_> {
             Value::Node(n) => format!("{} {{\n{}}}", n.kind, self.node(n)),
             Value::Later(l) if matches!(l.what.as_str(), "final" | "average") => {
                 // Weights mean what the run that gives them means.
-                let run = start::run_of(self.eval, &l.node);
+                let run = points::named(self.eval, &l.node);
                 let text = run.map_or_else(|| l.node.to_string(), |n| self.node(&n));
                 format!("{} of {{\n{text}}}", l.what)
             }

@@ -187,6 +187,7 @@ fn add_node(eval: &mut Eval<'_>, n: &Rc<NodeValue>, nodes: &mut Nodes, lines: &m
     if !fine || wrong {
         return;
     }
+    points::apart(eval, n);
     if matches!(n.kind.as_str(), "report" | "plot" | "table") {
         add_report(eval, n, nodes, lines);
         return;

@@ -10,7 +10,7 @@ use super::super::row_lower;
 use super::super::units;
 use super::super::value::{NodeValue, Quantity, Record, Scope, Value};
 use super::sweep::{self, Sweep};
-use super::{later_of, stop};
+use super::{later_of, points, stop};
 use crate::problem::Problem;
 use crate::row::RowExpr;
 use crate::source::Span;
@@ -182,6 +182,17 @@ pub(super) fn spec(node: &NodeValue, price: &Quantity) -> OutsideSpec {
         cost: price.value,
         unit: units::name(&price.unit),
     }
+}
+
+/// Figures that a run of others may be asked for: its losses, and what its sweep says that it `gives`.
+pub(super) fn figures(eval: &mut Eval<'_>, point: &NodeValue) -> Vec<String> {
+    let mut all: Vec<String> = ["loss", "valid_loss"].map(str::to_owned).to_vec();
+    let sweep = point.name.split_once('/').map(|(sweep, _)| sweep);
+    let sweep = sweep.and_then(|name| points::named(eval, name));
+    if let Some(Some(outside)) = sweep.and_then(|n| runner(eval, &n)) {
+        all.extend(outside.gives.into_iter().map(|(name, _)| name));
+    }
+    all
 }
 
 /// Who answers, as part of what a point means: the same question to somebody else is another one.

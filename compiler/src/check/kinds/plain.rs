@@ -221,34 +221,38 @@ fn texts(eval: &mut Eval<'_>, v: Option<&Value>, span: Span) -> Option<Vec<Strin
 
 /// Names of the nodes that a node reads.
 pub(super) fn needs(n: &NodeValue) -> Vec<String> {
+    read(n).into_iter().map(|(name, _)| name).collect()
+}
+
+/// The nodes that a node reads, by name, each with a place in the file that declares it or sees it.
+pub(super) fn read(n: &NodeValue) -> Vec<(String, Span)> {
     let mut found = Vec::new();
     for (v, _) in n.fields.fields.values() {
         nodes_in(v, &mut found);
     }
-    found.retain(|f| *f != *n.name);
+    found.retain(|(name, _)| *name != *n.name);
     found
 }
 
-fn nodes_in(v: &Value, found: &mut Vec<String>) {
-    let mut add = |name: &str| {
-        if !name.is_empty() && !found.iter().any(|f| f == name) {
-            found.push(name.to_owned());
+fn nodes_in(v: &Value, found: &mut Vec<(String, Span)>) {
+    let mut add = |name: &str, at: Span| {
+        if !name.is_empty() && !found.iter().any(|(f, _)| f == name) {
+            found.push((name.to_owned(), at));
         }
     };
     match v {
-        Value::Node(n) => add(&n.name),
-        Value::Later(l) => add(&l.node),
+        Value::Node(n) => add(&n.name, n.span),
+        Value::Later(l) => add(&l.node, l.declared),
         Value::List(l) => l.iter().for_each(|v| nodes_in(v, found)),
         Value::Record(r) => r.fields.values().for_each(|(v, _)| nodes_in(v, found)),
         Value::Program(p) => p.args.fields.values().for_each(|(v, _)| nodes_in(v, found)),
         Value::Stream(s) => {
             let mut at = Some(s);
             while let Some(s) = at {
-                if let Some((n, _)) = &s.node {
-                    let n = n.to_string();
-                    if !found.contains(&n) {
-                        found.push(n);
-                    }
+                if let Some((n, _)) = &s.node
+                    && !found.iter().any(|(f, _)| **f == **n)
+                {
+                    found.push((n.to_string(), s.span));
                 }
                 s.args.fields.values().for_each(|(v, _)| nodes_in(v, found));
                 at = s.input.as_ref();

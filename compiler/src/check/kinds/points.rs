@@ -74,7 +74,8 @@ pub(super) fn known(eval: &mut Eval<'_>, point: Point) -> Value {
     Value::Node(point.node)
 }
 
-/// Adds the nodes of other files that the nodes so far need, and those that these need.
+/// Adds the nodes of other files that the nodes so far need, and those that these need. A fact may have told which point of a sweep is meant:
+/// then the sweep is needed, which the fact is about.
 pub(super) fn add_imported(eval: &mut Eval<'_>, nodes: &mut Nodes) {
     let mut at = 0;
     while at < nodes.len() {
@@ -84,11 +85,62 @@ pub(super) fn add_imported(eval: &mut Eval<'_>, nodes: &mut Nodes) {
             if nodes.contains_key(&name) {
                 continue;
             }
-            if let Some(n) = elsewhere(eval, &name, span) {
+            // A point comes with its sweep.
+            let whole = name.split_once('/').map_or(name.as_str(), |(sweep, _)| sweep);
+            if let Some(n) = elsewhere(eval, whole, span) {
                 add_node(eval, &n, nodes, &mut Vec::new());
             }
         }
     }
+}
+
+/// The node that a name means: a point of a sweep, a node of the file, or of another file of the user.
+pub(super) fn named(eval: &mut Eval<'_>, name: &str) -> Option<Rc<NodeValue>> {
+    if let Some(point) = eval.points.get(name) {
+        return Some(point.clone());
+    }
+    let main = eval.modules.get(MAIN)?;
+    let Some(item) = main.names.get(name).map(|i| &main.items[*i]) else {
+        let start = Span::new(main.file, 0, 0);
+        return elsewhere(eval, name, start);
+    };
+    let span = item.span;
+    match eval.item_value(MAIN, name, span) {
+        Value::Node(n) => Some(n),
+        _ => None,
+    }
+}
+
+/// E0208 if a node leans on one of another file whose name this file gives to something else: runs, tokenizers and facts are found by the
+/// names of their nodes.
+pub(super) fn apart(eval: &mut Eval<'_>, n: &NodeValue) {
+    for (name, at) in plain::read(n) {
+        let Some(owner) = owner(eval, &name, at).filter(|owner| *owner != MAIN) else { continue };
+        let main = &eval.modules[MAIN];
+        let (Some(mine), theirs) = (main.names.get(&name), &eval.modules[owner]) else { continue };
+        let mine = main.items[*mine].span;
+        let theirs = theirs.items[theirs.names[&name]].span;
+        let text = format!(
+            "`{}` leans on the `{name}` of another file, and this file has a `{name}` too",
+            n.name
+        );
+        eval.problem(
+            Problem::new("E0208", n.span, text)
+                .label(theirs, "it means this one")
+                .label(mine, "and this has the same name")
+                .help("give one of them another name"),
+        );
+    }
+}
+
+/// The file of the user that declares what `name` means at a place.
+fn owner(eval: &Eval<'_>, name: &str, at: Span) -> Option<usize> {
+    let from = eval.modules.iter().position(|m| m.file == at.file)?;
+    let module = &eval.modules[from];
+    let owner = if module.names.contains_key(name) { from } else { module.imports.get(name)?.0 };
+    let found = &eval.modules[owner];
+    let is_user = !eval.sources.file(found.file).is_std;
+    (is_user && found.names.contains_key(name)).then_some(owner)
 }
 
 /// The node `name` of another file of the user.
@@ -119,6 +171,7 @@ fn elsewhere(eval: &mut Eval<'_>, name: &str, needed_at: Span) -> Option<Rc<Node
 
 fn point_node(eval: &mut Eval<'_>, n: &NodeValue, point: &Point) -> Node {
     let node = &point.node;
+    apart(eval, node);
     let later = node.fields.fields.values().find_map(|(v, _)| later_of(v));
     let spec = match (&point.cost, later) {
         (_, Some(later)) => Spec::After { node: later, asks: train::asks(node) },

@@ -6,7 +6,6 @@ use indexmap::IndexMap;
 use super::super::assemble::TrainParts;
 use super::super::eval::{Eval, describe};
 use super::super::hir::InitSpec;
-use super::super::modules::MAIN;
 use super::super::row_lower;
 use super::super::value::{NodeValue, Value};
 use super::train;
@@ -14,6 +13,9 @@ use crate::problem::{Problem, did_you_mean};
 use crate::row::RowExpr;
 use crate::row::kinds::{Columns, Kind};
 use crate::source::Span;
+
+/// Figures that an evaluation gives.
+pub(super) const HELD_OUT: &[&str] = &["valid_loss", "perplexity", "bits_per_byte"];
 
 /// What `stop` may ask for at every step; held-out figures come with `eval`.
 const EACH_STEP: &[&str] = &["step", "tokens", "flops", "loss", "lr", "grad_norm"];
@@ -172,17 +174,4 @@ pub(super) fn stop(eval: &mut Eval<'_>, n: &NodeValue) -> Option<Option<RowExpr>
 /// The node that `init` names, whose weights are known only when it has run; everything else of this run is known before.
 pub(super) fn is_init(name: &str, v: &Value) -> bool {
     name == "init" && matches!(v, Value::Later(l) if matches!(l.what.as_str(), "final" | "average"))
-}
-
-/// The run behind `after(base.final)`, for the meaning of a run that begins with its weights.
-pub(super) fn run_of(eval: &mut Eval<'_>, node: &str) -> Option<std::rc::Rc<NodeValue>> {
-    if let Some(point) = eval.points.get(node) {
-        return Some(point.clone());
-    }
-    let module = eval.modules.get(MAIN)?;
-    let span = module.items.get(*module.names.get(node)?)?.span;
-    match eval.item_value(MAIN, node, span) {
-        Value::Node(n) => Some(n),
-        _ => None,
-    }
 }

@@ -8,8 +8,8 @@ use super::super::value::{NodeValue, Record, Value};
 use super::sweep::Point;
 use super::{points, sweep};
 use crate::problem::Problem;
-use crate::row::RowExpr;
 use crate::row::kinds::{Columns, Kind};
+use crate::row::{RowCompare, RowExpr};
 use crate::search::Halving;
 use crate::source::Span;
 
@@ -22,7 +22,22 @@ const HELD_OUT: &[&str] = &["valid_loss", "perplexity", "bits_per_byte"];
 /// What the best point has the least of: `best = ..`, else `minimize` of its search, else the held-out loss. `None`: a problem was reported.
 pub(super) fn best(eval: &mut Eval<'_>, n: &NodeValue) -> Option<(RowExpr, Span)> {
     let Some(e) = sweep::setting(eval, n, "best") else {
-        return Some((RowExpr::Column("valid_loss".to_owned()), n.span));
+        let valid = RowExpr::Column("valid_loss".to_owned());
+        if sweep::field(n, "runner").is_none() {
+            return Some((valid, n.span));
+        }
+        // Others may tell one loss only, which they call `loss`.
+        let unknown = RowExpr::Compare {
+            op: RowCompare::Eq,
+            left: Box::new(valid.clone()),
+            right: Box::new(RowExpr::Null),
+        };
+        let either = RowExpr::If {
+            condition: Box::new(unknown),
+            then: Box::new(RowExpr::Column("loss".to_owned())),
+            otherwise: Box::new(valid),
+        };
+        return Some((either, n.span));
     };
     let v = sweep::own(eval, n, "best", &e)?;
     measure(eval, &v, e.span).map(|m| (m, e.span))

@@ -13,7 +13,7 @@ use super::super::value::{NodeValue, Quantity, Value};
 use super::schema::{self, FieldType};
 use super::search::{self, Search};
 use super::train::Costed;
-use super::{fields, outside, points, stop, walk};
+use super::{facts, fields, outside, points, stop, walk};
 use crate::problem::Problem;
 use crate::row::RowExpr;
 use crate::search::Halving;
@@ -265,12 +265,24 @@ fn within_total(eval: &mut Eval<'_>, n: &NodeValue, s: &Sweep) -> Option<Option<
         eval.problem(Problem::new("E0520", e.span, text).help("both are FLOPs, or both a time"));
         return None;
     }
+    let in_dollars = units::name(&allowed.unit) == "USD";
+    let unpriced = |p: &&Point| {
+        let known = p.cost.as_ref().filter(|c| c.spec.steps.is_some());
+        known.is_some_and(|c| facts::dollars(eval, &p.node, &c.spec).is_none())
+    };
+    if in_dollars && let Some(point) = s.points.iter().find(unpriced) {
+        let text = format!("what `{}` costs in USD is not known", point.node.name);
+        let p = Problem::new("E0215", e.span, text);
+        eval.problem(p.help("say on which machine it runs and what that costs: `device gpu { peak = 989e12 FLOP/s, memory = 80 GB, price = 2.5 USD/h }`, then `device = gpu` in the run"));
+        return None;
+    }
     let cost = |p: &Point| -> Option<f64> {
         if let Some(price) = &p.price {
             return Some(price.value);
         }
         let c = p.cost.as_ref()?;
         match units::name(&allowed.unit).as_str() {
+            "USD" => facts::dollars(eval, &p.node, &c.spec),
             "FLOPs" => flops_of(p),
             "tokens" => Some(c.spec.steps? as f64 * c.spec.batch_tokens as f64),
             "s" => match c.spec.budget {

@@ -14,7 +14,7 @@ use super::super::stages;
 use super::super::trace::Held;
 use super::super::units;
 use super::super::value::{DefKind, LayerForm, NodeValue, Record, Stream, Value};
-use super::{causal, facts, likelihood, meaning, plain, prompt, schema, start};
+use super::{causal, facts, likelihood, meaning, plain, points, prompt, schema, start};
 use crate::graph::grad::Remat;
 use crate::graph::{DType, Graph};
 use crate::pipeline::compile;
@@ -25,14 +25,8 @@ use crate::syntax::ast::ItemKind;
 
 /// The parts of a training node that are compiled.
 pub fn train_parts(eval: &mut Eval<'_>, node: &str) -> Option<TrainParts> {
-    if let Some(point) = eval.points.get(node).cloned() {
-        return parts(eval, &point);
-    }
-    let span = eval.modules.get(MAIN)?.items.get(*eval.modules[MAIN].names.get(node)?)?.span;
-    match eval.item_value(MAIN, node, span) {
-        Value::Node(n) => parts(eval, &n),
-        _ => None,
-    }
+    let n = points::named(eval, node)?;
+    parts(eval, &n)
 }
 
 fn at(n: &NodeValue, field: &str) -> Span {

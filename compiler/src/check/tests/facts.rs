@@ -99,3 +99,22 @@ fn the_meaning_of_a_run_holds_what_its_result_depends_on() {
     );
     assert_eq!(base, with("train a", "let unrelated = 5\ntrain a"));
 }
+
+#[test]
+fn the_meaning_of_a_run_holds_the_text_that_its_figures_are_of() {
+    let eval = |fields: &str, more: &str| {
+        let block = format!("budget = work{more}\n  eval {{ {fields} }}");
+        meaning(&BASE.replace("budget = work", &block))
+    };
+    let base = eval("every = 10 steps, on = tales.valid, report = [loss]", "");
+    assert_ne!(base, meaning(BASE));
+    assert_ne!(base, eval("every = 10 steps, on = tales.train, report = [loss]", ""));
+    // How often it is asked and what of it is shown changes no figure..
+    assert_eq!(base, eval("every = 20 steps, on = tales.valid, report = [perplexity]", ""));
+    // .. unless the run ends by it.
+    let stopped = |every: &str| {
+        let fields = format!("every = {every} steps, on = tales.valid, report = [loss]");
+        eval(&fields, ", stop = .valid_loss <= 3")
+    };
+    assert_ne!(stopped("10"), stopped("20"));
+}

@@ -216,8 +216,8 @@ impl Round<'_, '_, '_> {
     fn begin(&mut self, point: &Point) -> Result<Begun, LabError> {
         let node = &point.node.name;
         match rundir::status(&point.path)? {
-            Status::Done { .. } => {
-                let answer = read_json(&point.path.join("answer.json"))?;
+            Status::Done { .. } if kept(&point.path).is_some() => {
+                let answer = kept(&point.path).unwrap_or_default();
                 let result = self.result(point, &answer)?;
                 write_json(&point.path.join("result.json"), &result)?;
                 self.around.watcher.note(&Note::Cached { node: node.clone() });
@@ -229,7 +229,8 @@ impl Round<'_, '_, '_> {
                 self.around.watcher.note(&note);
                 return Ok(Begun::Ended(Ended::Failed(code, why)));
             }
-            Status::Failed { .. }
+            Status::Done { .. }
+            | Status::Failed { .. }
             | Status::New
             | Status::Incomplete { .. }
             | Status::Stopped { .. } => {}
@@ -241,9 +242,12 @@ impl Round<'_, '_, '_> {
         // A run that failed there and is to be tried again is asked for anew.
         let again = matches!(was, Status::Failed { .. });
         let ticket = known.ticket.clone().filter(|_| !again);
-        let before = match ticket {
-            Some(ticket) => Some(Found::Ticket(ticket)),
-            None => {
+        // An answer whose result could not be read any more is an answer all the same.
+        let answer = kept(&point.path).filter(|_| !again).map(Found::Answer);
+        let before = match (answer, ticket) {
+            (Some(answer), _) => Some(answer),
+            (None, Some(ticket)) => Some(Found::Ticket(ticket)),
+            (None, None) => {
                 self.others.find(&point.spec)?.filter(|f| !again || matches!(f, Found::Answer(_)))
             }
         };
@@ -398,6 +402,7 @@ impl Round<'_, '_, '_> {
             cs336c: env!("CARGO_PKG_VERSION").to_owned(),
             machine: json!({}),
             created: self.bench.host.unix_time(),
+            columns: BTreeMap::new(),
         }
     }
 }
@@ -406,6 +411,11 @@ impl Round<'_, '_, '_> {
 enum Begun {
     Ended(Ended),
     Ticket(RunDir, String),
+}
+
+/// The answer that came, if it is there and can be read.
+fn kept(path: &Path) -> Option<Map<String, Value>> {
+    read_json(&path.join("answer.json")).ok()
 }
 
 fn asked(path: &Path) -> Result<Asked, LabError> {

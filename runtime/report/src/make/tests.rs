@@ -178,6 +178,26 @@ fn rows_that_cannot_be_shown_are_named() {
     assert!(chart.problems().is_empty());
 }
 
+/// A picture is kept, so that a change of it is seen. To keep another one, delete the file, run this twice and look at it.
+#[test]
+fn the_picture_of_a_study_is_the_one_that_is_kept() {
+    let (chart, _) = made(&study(), isoflop());
+    let svg = crate::svg(&chart, "c", crate::Links::None);
+    let path =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/ref/plots/isoflop.svg");
+    match std::fs::read_to_string(&path) {
+        Ok(kept) => {
+            let line = kept.lines().zip(svg.lines()).find(|(old, new)| old != new);
+            assert!(kept == svg, "`{}` has another picture: {line:?}", path.display());
+        }
+        Err(_) => {
+            std::fs::create_dir_all(path.parent().expect("it has a folder")).expect("made");
+            std::fs::write(&path, svg).expect("written");
+            panic!("`{}` was not there and is written: look at it", path.display());
+        }
+    }
+}
+
 #[test]
 fn no_rows_one_row_and_a_misspelt_column() {
     let none = Study { rows: Vec::new() };

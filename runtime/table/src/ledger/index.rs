@@ -8,7 +8,7 @@ use crate::frame::Frame;
 use crate::rows::temporary;
 
 /// Raised when rows are made in another way. A file of another version is as good as none.
-const VERSION: u64 = 2;
+const VERSION: u64 = 3;
 
 const VERSION_COLUMN: &str = ":version";
 const STAMP_COLUMN: &str = ":stamp";

@@ -125,6 +125,11 @@ impl Ledger {
         Ok(Self { root: root.to_owned(), runs: index.frame, damaged, read_anew })
     }
 
+    /// The folder of all runs.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// One row per run, by folder.
     pub fn runs(&self) -> &Frame {
         &self.runs

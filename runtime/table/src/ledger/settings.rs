@@ -7,7 +7,8 @@
 use cs336_compiler::row::interp::{Cell, Row};
 
 /// Settings that say what the data, the text of the objective or another node are: no figures.
-const SKIPPED: &[&str] = &["data", "tokenizer", "objective", "definitions", "drawn by"];
+const SKIPPED: &[&str] =
+    &["data", "tokenizer", "objective", "definitions", "drawn by", "eval.on", "eval.every"];
 
 /// How deep arguments of arguments become columns.
 const DEPTH: usize = 3;
