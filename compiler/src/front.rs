@@ -158,7 +158,15 @@ impl Checked<'_> {
             }
             _ => None,
         };
-        found.ok_or_else(|| self.eval.problems.clone())
+        if let Some(found) = found {
+            return Ok(found);
+        }
+        if !self.eval.problems.has_errors() {
+            // Whoever asks would otherwise end without a word.
+            let text = format!("`{node}` cannot be compiled, and nothing says why");
+            return Err(self.fault(&Bug::new("check", text, "")));
+        }
+        Err(self.eval.problems.clone())
     }
 
     fn compiled(&mut self, graph: Graph) -> Result<Compiled, Problems> {

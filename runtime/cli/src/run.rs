@@ -34,6 +34,7 @@ pub(crate) fn run(
     let disk = known.disk();
     let program = known.program(&disk, source);
     warn(style, &program.sound()?);
+    crate::status::warn(style, &cs336_lab::rundir::list(&nodes.runs)?);
     let device = Cpu::new(machine.threads)?;
     let settings = Settings {
         root: nodes.runs.clone(),

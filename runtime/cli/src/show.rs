@@ -57,6 +57,7 @@ pub(crate) fn plan(
     let mut checked = known.program(&disk, source).sound()?;
     crate::run::warn(style, &checked);
     let machine = calibration(&known.cache);
+    crate::status::warn(style, &cs336_lab::rundir::list(&nodes.runs)?);
     let all = standings(&checked.nodes, &nodes.nodes, &nodes.runs)?;
     let mut flops = 0.0;
     let stands: BTreeMap<String, Standing> = all.iter().cloned().collect();
@@ -312,7 +313,7 @@ fn print_sweep(
     let of = sweep.total_flops.map_or(String::new(), |t| format!(" of {t:.2e}"));
     let whole: Option<f64> = sweep.points.iter().map(|p| costs.get(&p.node)?.seconds).sum();
     let whole = whole.filter(|s| *s > 0.0);
-    let time = whole.map_or(String::new(), |s| format!(", about {} one by one", duration(s)));
+    let time = whole.map_or(String::new(), |s| format!(", at least {} one by one", duration(s)));
     crate::print(&format!("{:<10} {name:<20} {standing}, {flops}{of}{time}", "sweep"));
     print_rungs(sweep, nodes);
     let mut rows: Vec<Vec<String>> = Vec::new();

@@ -73,6 +73,7 @@ impl Api {
         }
         match (request.method(), path) {
             (Method::Get, "/previous_runs") => (200, json!({ "previous_runs": self.runs })),
+            (Method::Get, "/total_flops_used") => (200, json!(self.used)),
             (Method::Get, "/loss") => {
                 let mut config = json!({});
                 for (name, value) in query.split('&').filter_map(|p| p.split_once('=')) {
@@ -241,6 +242,22 @@ fn an_api_is_paid_once_for_each_point() {
     assert_eq!(api.lock().expect("fine").asked("/loss"), 7);
     let secret = ["runs", "other", "cache"].iter().any(|f| place.everything(f).contains("sesame"));
     assert!(!secret && !text.contains("sesame"), "the key is written down");
+}
+
+#[test]
+fn what_an_api_charges_counts_whatever_the_program_says() {
+    let (url, api) = Api::start(2e16);
+    let program = bought(&url, "6e15 FLOPs").replace("cost = C\n", "cost = C / 2\n");
+    let place = Place::new(&program);
+    let (exit, text) = place.run(&["run", "a.cs336"]);
+    assert_eq!(exit, Some(3), "{text}");
+    assert!(text.contains("was charged 1.000e15 FLOPs, and its `cost` says 5.000e14"), "{text}");
+    // Three of 1e15 and one of 3e15 are all that the total allows; one of their answers was lost on the way.
+    assert_eq!(api.lock().expect("fine").runs.len(), 4, "{text}");
+    // It is remembered.
+    let (exit, text) = place.run(&["run", "a.cs336"]);
+    assert_eq!(exit, Some(3), "{text}");
+    assert_eq!(api.lock().expect("fine").runs.len(), 4, "{text}");
 }
 
 #[test]

@@ -332,6 +332,9 @@ impl LabError {
                     None => format!("the file has {}", listed(known)),
                 }
             }
+            Self::RunFile { path, .. } if path.ends_with("manifest.json") => {
+                "`run` of its node keeps it aside and goes on from the run's checkpoints".to_owned()
+            }
             Self::RunFile { .. } => {
                 "move the run's folder away and run again; nothing else depends on it".to_owned()
             }

@@ -14,15 +14,25 @@ pub(super) struct Loss<'h> {
     client: Client<'h>,
     /// What was asked before, once it is known.
     before: Option<Vec<Map<String, Value>>>,
+    /// What they have counted so far, as far as that is known.
+    used: Option<f64>,
+    charged: Option<f64>,
 }
 
 impl<'h> Loss<'h> {
     pub(super) fn new(client: Client<'h>) -> Self {
-        Self { client, before: None }
+        Self { client, before: None, used: None, charged: None }
     }
 
     fn key(&self) -> Vec<(String, String)> {
         vec![("api_key".to_owned(), self.client.key().to_owned())]
+    }
+
+    /// What they have counted for this key. `None`: they do not say.
+    fn counted(&self) -> Option<f64> {
+        let reply = self.client.once("/total_flops_used", Question::Get(&self.key())).ok()?;
+        let body = reply.body.get("total_flops_used").unwrap_or(&reply.body);
+        body.as_f64().filter(|_| reply.is_fine())
     }
 
     /// Reads what was asked before.
@@ -64,6 +74,10 @@ impl Answers for Loss<'_> {
             };
             (name.clone(), text)
         }));
+        self.charged = None;
+        if self.used.is_none() {
+            self.used = self.counted();
+        }
         let mut last = String::new();
         for attempt in 0..Client::tries() {
             if attempt > 0 {
@@ -71,6 +85,10 @@ impl Answers for Loss<'_> {
                 // The answer may have been lost, not the run: it would be paid for twice.
                 self.before = None;
                 if let Some(found) = self.find(asked)? {
+                    // It was counted; the answer that said how much is lost.
+                    let counted = self.counted();
+                    self.charged = counted.zip(self.used).map(|(now, before)| now - before);
+                    self.used = counted;
                     return Ok(found);
                 }
             }
@@ -79,6 +97,9 @@ impl Answers for Loss<'_> {
                     let Some(body) = reply.body.as_object() else {
                         return Err(no_answer(format!("it says {}", reply.words())));
                     };
+                    let counted = body.get("total_flops_used").and_then(Value::as_f64);
+                    self.charged = counted.zip(self.used).map(|(now, before)| now - before);
+                    self.used = counted;
                     return Ok(answer(body.clone()));
                 }
                 // 422: the budget there is spent. Nothing else will be taken either.
@@ -101,6 +122,10 @@ impl Answers for Loss<'_> {
 
     fn look(&mut self, ticket: &str) -> Result<Found, LabError> {
         Ok(Found::Failed(format!("nothing goes on under `{ticket}`")))
+    }
+
+    fn charged(&mut self) -> Option<f64> {
+        self.charged.take()
     }
 
     fn left(&mut self) -> Result<Option<f64>, LabError> {

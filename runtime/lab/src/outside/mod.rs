@@ -50,6 +50,11 @@ trait Answers {
     /// How what goes on stands.
     fn look(&mut self, ticket: &str) -> Result<Found, LabError>;
 
+    /// What the last question was charged, in FLOPs, if they count.
+    fn charged(&mut self) -> Option<f64> {
+        None
+    }
+
     /// What they would still take, in the unit of the costs, if they say so.
     fn left(&mut self) -> Result<Option<f64>, LabError>;
 }
@@ -71,8 +76,17 @@ struct Asked {
     version: u64,
     /// How often it was paid for, as far as is known.
     paid: u64,
+    /// What was charged for it, where they count; else it is taken to be the cost each time.
+    #[serde(default)]
+    charged: Option<f64>,
     /// What goes on there.
     ticket: Option<String>,
+}
+
+impl Asked {
+    fn spent(&self, cost: f64) -> f64 {
+        self.charged.unwrap_or(self.paid as f64 * cost)
+    }
 }
 
 /// A point and its folder.
@@ -113,7 +127,7 @@ pub(crate) fn round(
     // What the rounds before this one cost counts too.
     for node in &nodes[..points.start.min(nodes.len())] {
         if let Some(point) = round.place(node)? {
-            round.paid += asked(&point.path)?.paid as f64 * point.spec.cost;
+            round.paid += asked(&point.path)?.spent(point.spec.cost);
         }
     }
     round.run(&nodes[points])
@@ -136,7 +150,7 @@ impl Round<'_, '_, '_> {
         for (at, node) in nodes.iter().enumerate() {
             match self.place(node) {
                 Ok(Some(point)) => {
-                    self.paid += asked(&point.path)?.paid as f64 * point.spec.cost;
+                    self.paid += asked(&point.path)?.spent(point.spec.cost);
                     points.insert(at, point);
                 }
                 Ok(None) => {}
@@ -266,8 +280,10 @@ impl Round<'_, '_, '_> {
                 dir.event(self.bench.host, "asked", json!({ "cost": point.spec.cost }));
                 match self.others.ask(&point.spec) {
                     Ok(found) => {
+                        let charge = self.charge(point);
+                        known.charged = Some(known.spent(point.spec.cost) + charge);
                         known.paid += 1;
-                        self.paid += point.spec.cost;
+                        self.paid += charge;
                         found
                     }
                     Err(error @ LabError::Answer { .. }) => {
@@ -292,6 +308,23 @@ impl Round<'_, '_, '_> {
                 Ok(Begun::Ended(self.end(point, &mut dir, found)?))
             }
         }
+    }
+
+    /// What the last question cost: what they say that they charged, else what the program says.
+    fn charge(&mut self, point: &Point) -> f64 {
+        let cost = point.spec.cost;
+        let Some(charged) = self.others.charged().filter(|_| point.spec.unit == "FLOPs") else {
+            return cost;
+        };
+        // What they had already is free.
+        if charged != 0.0 && (charged - cost).abs() > 0.01 * cost.max(charged) {
+            let node = &point.node.name;
+            let message = format!(
+                "`{node}` was charged {charged:.3e} FLOPs, and its `cost` says {cost:.3e}; what is charged counts"
+            );
+            self.around.watcher.note(&Note::Warning { code: "E0881".to_owned(), message });
+        }
+        charged
     }
 
     /// Refuses what would go past `total`, or past what the others still take.
