@@ -153,13 +153,114 @@ impl Problems {
     }
 }
 
-/// The nearest of `candidates` to `name`: edit distance at most 3 (and under half the length), or one contains the other.
+/// What the same thing is called elsewhere, in lower case without `_`, and here. Where both are no candidates the row says nothing.
+const SYNONYMS: &[(&str, &str)] = &[
+    ("learningrate", "lr"),
+    ("maxlr", "peak"),
+    ("lrmax", "peak"),
+    ("warmupsteps", "warmup"),
+    ("minlr", "floor"),
+    ("weightdecay", "decay"),
+    ("gradclip", "clip"),
+    ("maxgradnorm", "clip"),
+    ("ppl", "perplexity"),
+    ("bpb", "bits_per_byte"),
+    ("nll", "loss"),
+    ("maxtokens", "length"),
+    ("maxnewtokens", "length"),
+    ("numtokens", "length"),
+    ("interval", "every"),
+    ("frequency", "every"),
+    ("evalevery", "every"),
+    ("metrics", "report"),
+    ("dataset", "data"),
+    ("criterion", "objective"),
+    ("lossfn", "objective"),
+    ("loss", "objective"),
+    ("batchsize", "batch"),
+    ("microbatch", "micro"),
+    ("steps", "budget"),
+    ("maxsteps", "budget"),
+    ("iters", "budget"),
+    ("iterations", "budget"),
+    ("epochs", "budget"),
+    ("tokens", "budget"),
+    ("compute", "budget"),
+    ("randomseed", "seed"),
+    ("dtype", "precision"),
+    ("ctx", "seq"),
+    ("context", "seq"),
+    ("contextlength", "seq"),
+    ("blocksize", "seq"),
+    ("seqlen", "seq"),
+    ("maxseqlen", "seq"),
+    ("context", "ctx"),
+    ("contextlength", "ctx"),
+    ("blocksize", "ctx"),
+    ("maxseqlen", "ctx"),
+    ("dmodel", "d"),
+    ("dim", "d"),
+    ("nembd", "d"),
+    ("width", "d"),
+    ("hiddensize", "d"),
+    ("hidden", "d"),
+    ("nlayer", "layers"),
+    ("nlayers", "layers"),
+    ("numlayers", "layers"),
+    ("depth", "layers"),
+    ("nhead", "heads"),
+    ("nheads", "heads"),
+    ("numheads", "heads"),
+    ("nkvheads", "kv"),
+    ("dff", "ff"),
+    ("ffndim", "ff"),
+    ("intermediatesize", "ff"),
+    ("mlpdim", "ff"),
+    ("vocabsize", "vocab"),
+    ("dropout", "drop"),
+    ("activationfn", "activation"),
+    ("tokenize", "encode"),
+    ("tokenise", "encode"),
+    ("chunk", "pack"),
+    ("split", "holdout"),
+    ("traintestsplit", "holdout"),
+    ("filter", "keep"),
+    ("validation", "valid"),
+    ("test", "valid"),
+    ("val", "valid"),
+    ("fp32", "f32"),
+    ("float32", "f32"),
+    ("bfloat16", "bf16"),
+    ("float16", "fp16"),
+    ("f16", "fp16"),
+    ("half", "fp16"),
+    ("matmul", "dot"),
+    ("einsum", "dot"),
+    ("gather", "pick"),
+    ("attention", "attend"),
+    ("crossentropy", "cross_entropy"),
+    ("layernorm", "LayerNorm"),
+    ("rmsnorm", "RMSNorm"),
+];
+
+/// What a word of other programs may be called here.
+pub fn called_here(name: &str) -> Vec<&'static str> {
+    let plain = name.to_lowercase().replace('_', "");
+    SYNONYMS.iter().filter(|(other, _)| *other == plain).map(|(_, here)| *here).collect()
+}
+
+/// The nearest of `candidates` to `name`: what it is called here, else edit distance at most 3 (and under half the length), or one
+/// contains the other.
 pub fn did_you_mean<'a>(
     name: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
+    let meant = called_here(name);
     let mut best: Option<(usize, &str)> = None;
     for candidate in candidates {
+        if meant.contains(&candidate) {
+            return Some(candidate);
+        }
         let distance = strsim::osa_distance(&name.to_lowercase(), &candidate.to_lowercase());
         let contains = name.len() >= 3 && candidate.contains(name)
             || candidate.len() >= 3 && name.contains(candidate);

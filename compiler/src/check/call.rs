@@ -301,13 +301,15 @@ impl Eval<'_> {
                 && let Err(text) = types::fits(&value, ty)
             {
                 let text = format!("`{name}` of `{}` {text}", def.name);
-                self.problem(Problem::new("E0301", at, text).label(ty.span, "declared here"));
+                let p = Problem::new("E0301", at, text).label(ty.span, "declared here");
+                self.problem(share_help(p, ty, &value));
                 fine = false;
             } else if let Some(ty) = &param.ty
                 && let Some(text) = types::out_of_range(&value, ty, is_program(def.kind))
             {
                 let text = format!("`{name}` of `{}` {text}", def.name);
-                self.problem(Problem::new("E0316", at, text).label(ty.span, "declared here"));
+                let p = Problem::new("E0316", at, text).label(ty.span, "declared here");
+                self.problem(share_help(p, ty, &value));
                 fine = false;
             }
             // Later defaults may use earlier parameters.
@@ -442,7 +444,7 @@ impl Eval<'_> {
                     ItemKind::Field { path, value } => {
                         let v = super::kinds::changed(self, &inner, &base, path, value);
                         let names = path.iter().map(|i| i.name.clone()).collect();
-                        changes.push((names, v, path[0].span));
+                        changes.push((names, v, path[0].span.to(path[path.len() - 1].span)));
                     }
                     ItemKind::Let { pattern, value, .. } => {
                         let v = self.expr(&inner, value);
@@ -542,8 +544,12 @@ impl Eval<'_> {
             }
             Value::Layer(l) => self.layer_with(&l, first, rest, v, at, span),
             other => {
-                let text = format!("`with` cannot change {}", describe(&other));
-                self.problem(Problem::new("E0302", span, text))
+                let text = format!("there is no `{first}` to change in {}", describe(&other));
+                self.problem(
+                    Problem::new("E0302", at, text)
+                        .at("what is before the dot is no record, node or model")
+                        .help("replace it as a whole, as in `a with { optimizer = adamw(lr = cosine(peak = 1e-3)) }`"),
+                )
             }
         }
     }
@@ -650,6 +656,17 @@ fn has_field(def: &Def, name: &str) -> bool {
 pub fn because(name: &str, bound: &BoundAxis) -> String {
     format!("`{name}` is {}", bound.axis.size)
 }
+/// What to write for a share that was given as a number of steps.
+fn share_help(p: Problem, ty: &ast::Type, v: &Value) -> Problem {
+    let is_share = matches!(&ty.kind, ast::TypeKind::Named { path, .. } if path[0].name == "Share");
+    match v {
+        Value::Number(q) if is_share && q.value > 1.0 => {
+            p.help("it is a share of the whole: of 5000 steps, 100 are `2%`")
+        }
+        _ => p,
+    }
+}
+
 /// Programs are settings of a run; their numbers are finite.
 fn is_program(kind: DefKind) -> bool {
     matches!(kind, DefKind::Optimizer | DefKind::Schedule)

@@ -99,9 +99,9 @@ impl Type {
         self.find(name).map(|i| self.axes[i].size)
     }
 
-    /// Number of elements.
+    /// Number of elements, at most `usize::MAX`.
     pub fn len(&self) -> usize {
-        self.axes.iter().map(|a| a.size).product()
+        self.axes.iter().fold(1, |n, a| n.saturating_mul(a.size))
     }
 
     /// True if an axis has size zero (never in a verified graph).
@@ -111,7 +111,7 @@ impl Type {
 
     /// Bytes of the stored value.
     pub fn bytes(&self) -> usize {
-        self.len() * self.dtype.bytes()
+        self.len().saturating_mul(self.dtype.bytes())
     }
 }
 

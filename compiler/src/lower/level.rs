@@ -13,6 +13,7 @@ use crate::lower::fuse::{self, Group, Grouping, Kind};
 use crate::lower::{Context, Stored, prepare, show};
 use crate::plan::{Class, Launch, Step, View};
 use crate::scalar::{Expr, Inst};
+use crate::source::Span;
 
 /// What an input is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -191,13 +192,7 @@ impl Level<'_, '_, '_> {
 
     /// The layer path and op of a node.
     pub(crate) fn origin(&self, id: NodeId) -> Name {
-        let n = self.graph.node(id);
-        let op = match &n.op {
-            Op::Part(i) => format!("{}.{i}", op_name(&self.graph.node(n.inputs[0]).op)),
-            op => op_name(op).to_string(),
-        };
-        let path = n.path.as_str();
-        Name::from(if path.is_empty() { op } else { format!("{path}: {op}") })
+        origin_of(self.graph, id)
     }
 
     // The number of a host node.
@@ -462,6 +457,29 @@ fn bytes_of(operand: &Operand, extents: &[usize]) -> u64 {
         Access::Accumulate => 2,
     };
     (count * operand.dtype.bytes() * times) as u64
+}
+
+/// The expression whose value a launch of this origin gives: the first such node, in loops too.
+pub fn written_at(graph: &Graph, origin: &str) -> Option<Span> {
+    graph.ids().find_map(|id| {
+        let node = graph.node(id);
+        match &node.op {
+            Op::Scan(scan) => written_at(&scan.body, origin),
+            _ if origin_of(graph, id).as_str() == origin => node.span,
+            _ => None,
+        }
+    })
+}
+
+/// The layer path and op of a node.
+fn origin_of(graph: &Graph, id: NodeId) -> Name {
+    let n = graph.node(id);
+    let op = match &n.op {
+        Op::Part(i) => format!("{}.{i}", op_name(&graph.node(n.inputs[0]).op)),
+        op => op_name(op).to_string(),
+    };
+    let path = n.path.as_str();
+    Name::from(if path.is_empty() { op } else { format!("{path}: {op}") })
 }
 
 fn op_name(op: &Op) -> &'static str {

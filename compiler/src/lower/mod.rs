@@ -26,6 +26,8 @@ mod sums;
 #[cfg(test)]
 mod tests;
 
+pub use level::written_at;
+
 use indexmap::IndexMap;
 
 use crate::bug::Bug;

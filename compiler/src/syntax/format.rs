@@ -3,7 +3,7 @@
 //! Only blanks change. Where lines end, how numbers are written, in which columns things stand and every comment are the writer's
 //! business and stay. What is set right: two blanks of indentation for each bracket that a line leaves open and for a line
 //! that goes on the one before; blanks around `=`, `->`, `|>`, `~` and comparisons, and behind commas; one empty line at most; no blanks
-//! at the ends of lines; a last line that ends. So a formatted file reads as the same program (a test holds this for all of
+//! at the ends of lines, and one where several line nothing up; a last line that ends. So a formatted file reads as the same program (a test holds this for all of
 //! ours), and formatting it again changes nothing.
 
 use super::scan::{Token, TokenKind, scan};
@@ -124,6 +124,14 @@ fn between<'t>(text: &str, before: Token, after: Token, gap: &'t str) -> &'t str
         _ if tight && apart => " ",
         // Tabs would stand in other columns for everybody.
         _ if gap.contains('\t') => " ",
+        // Columns are lined up before `=`, `->`, blocks and comments, and behind commas.
+        _ if matches!(b, "=" | "->" | "{")
+            || matches!(after.kind, TokenKind::Comment | TokenKind::ForeignComment)
+            || before.kind == TokenKind::Comma =>
+        {
+            gap
+        }
+        _ if gap.len() > 1 => " ",
         _ => gap,
     }
 }

@@ -193,12 +193,7 @@ impl DataError {
             Self::Damaged { path, .. } => {
                 format!("it is a cache: delete `{}` and it is made again", path.display())
             }
-            Self::Write { source, .. } => match source.kind() {
-                io::ErrorKind::StorageFull => {
-                    "make room on the disk and run again: nothing that was there is lost".to_owned()
-                }
-                _ => "nothing that was there is lost; mend the cause and run again".to_owned(),
-            },
+            Self::Write { source, .. } => help_to_write(source.kind()).to_owned(),
             Self::Version { .. } => {
                 "use the version of cs336c that wrote it, or make it again".to_owned()
             }
@@ -206,7 +201,7 @@ impl DataError {
                 "GPT-2's vocab.json with merges.txt, and byte-level BPE in tokenizer.json, are read"
                     .to_owned()
             }
-            Self::Read { .. } => "check the file's permissions and the disk".to_owned(),
+            Self::Read { source, .. } => help_to_read(source.kind()).to_owned(),
             Self::UnknownChar { .. } => {
                 "make the tokenizer from the whole corpus, or use `bytes` or `bpe`".to_owned()
             }
@@ -233,6 +228,31 @@ impl DataError {
     /// The error of a failed write of `path`.
     pub(crate) fn write(path: &Path, source: io::Error) -> Self {
         Self::Write { path: path.to_owned(), source }
+    }
+}
+
+/// What to do where a file cannot be written.
+pub fn help_to_write(kind: io::ErrorKind) -> &'static str {
+    match kind {
+        io::ErrorKind::StorageFull => {
+            "make room on the disk and run again: nothing that was there is lost"
+        }
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => "make its folder first",
+        io::ErrorKind::PermissionDenied => "you may not write there; name another place",
+        io::ErrorKind::IsADirectory => "that is a folder; name a file in it",
+        _ => "nothing that was there is lost; mend the cause and run again",
+    }
+}
+
+/// What to do where a file cannot be read.
+pub fn help_to_read(kind: io::ErrorKind) -> &'static str {
+    match kind {
+        io::ErrorKind::InvalidData => {
+            "it is no UTF-8 text: another file may be meant, or convert this one"
+        }
+        io::ErrorKind::IsADirectory => "that is a folder; name a file in it",
+        io::ErrorKind::PermissionDenied => "you may not read it",
+        _ => "check the file's permissions and the disk",
     }
 }
 

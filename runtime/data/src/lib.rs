@@ -24,7 +24,7 @@ mod witness;
 pub use batches::{Batch, Batches, Counts, PackOptions, Sampling, Windows};
 pub use bpe::{Bpe, TieRule, TrainOptions};
 pub use documents::{Document, Documents};
-pub use error::{CODES, DataError, NotText};
+pub use error::{CODES, DataError, NotText, help_to_read, help_to_write};
 pub use holdout::{Holdout, Split};
 pub use shards::TokenShard;
 pub use tokenizer::{Decoder, Tokenizer};

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use cs336_compiler::front::Checked;
 use cs336_compiler::problem::{Problem, Problems, did_you_mean};
 use cs336_compiler::source::{Sources, Span};
-use cs336_data::DataError;
+use cs336_data::{DataError, help_to_read, help_to_write};
 use cs336_device::DeviceError;
 use cs336_table::TableError;
 
@@ -111,6 +111,8 @@ pub enum LabError {
         step: u64,
         /// Layer path and op where it began.
         layer: Option<String>,
+        /// The expression that this op comes of, where it is known.
+        place: Option<Span>,
         /// The newest sound checkpoint, if there is one.
         checkpoint: Option<PathBuf>,
     },
@@ -375,8 +377,8 @@ impl LabError {
             }
             Self::Thread { .. } => "fewer runs at a time need fewer threads: `--jobs 1`".to_owned(),
             Self::Table(error) => match error {
-                TableError::Write { .. } => "make room on the disk and run again".to_owned(),
-                TableError::Read { .. } => "is the file readable for you?".to_owned(),
+                TableError::Write { source, .. } => help_to_write(source.kind()).to_owned(),
+                TableError::Read { source, .. } => help_to_read(source.kind()).to_owned(),
                 TableError::Damaged { .. } | TableError::Parquet { .. } => {
                     "move the file away and run again".to_owned()
                 }
@@ -458,8 +460,15 @@ impl LabError {
         let line = whole.lines().next().unwrap_or("").trim_end().len();
         let start = node.span.start as usize;
         let span = Span::new(node.span.file, start, start + line);
+        let mut problem = Problem::new(self.code(), span, self.to_string()).help(self.help());
+        // Values of the user's own formulas are shown there.
+        if let Self::Diverged { place: Some(place), .. } = &self
+            && !sources.file(place.file).is_std
+        {
+            problem = problem.label(*place, "the value of this, or what is computed of it next");
+        }
         let mut problems = Problems::default();
-        problems.push(Problem::new(self.code(), span, self.to_string()).help(self.help()));
+        problems.push(problem);
         let program = Box::new((problems, sources.clone()));
         Self::Placed { error: Box::new(self), program }
     }
@@ -509,6 +518,7 @@ mod tests {
             value: f64::NAN,
             step: 412,
             layer: Some("blocks.mlp silu".to_owned()),
+            place: None,
             checkpoint: Some("runs/a/checkpoints/00000400".into()),
         };
         assert_eq!(

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use cs336_compiler::check::hir::{Budget, Node, Nodes, TrainSpec};
 use cs336_compiler::front::Checked;
-use cs336_compiler::programs::TrainPrograms;
+use cs336_compiler::lower::written_at;
+use cs336_compiler::programs::{Compiled, TrainPrograms};
 use cs336_data::{Batches, Tokenizer, Windows};
 use cs336_device::Cpu;
 use serde_json::{Value, json};
@@ -235,6 +236,17 @@ fn parts(
     Ok(Parts { batches, valid, tokenizer: Arc::clone(&data.tokenizer), programs })
 }
 
+/// A value that is not finite with the expression that it comes of.
+fn written(error: LabError, step: &Compiled) -> LabError {
+    match error {
+        LabError::Diverged { what, value, step: at, layer: Some(layer), checkpoint, .. } => {
+            let place = written_at(&step.graph, &layer);
+            LabError::Diverged { what, value, step: at, layer: Some(layer), place, checkpoint }
+        }
+        other => other,
+    }
+}
+
 impl Job {
     /// Bytes at the peak of a step.
     pub(crate) fn peak_bytes(&self) -> u64 {
@@ -267,8 +279,10 @@ impl Job {
             pause: self.pause,
             peak_flops,
         };
-        let result = PlanMachine::new(device, programs, compile)
-            .and_then(|mut machine| train(task, &mut machine, &mut self.dir, around));
+        let result = PlanMachine::new(device, programs, compile).and_then(|mut machine| {
+            let result = train(task, &mut machine, &mut self.dir, around);
+            result.map_err(|error| written(error, &machine.programs().step))
+        });
         if let Err(error) = &result {
             self.dir.fail(around.host, error)?;
         }

@@ -20,7 +20,7 @@ use super::trace::{Held, Mode, Placed, PlacedForm, Slot, Trace};
 use super::value::{BoundAxis, LayerValue, Scope, Tensor, Value};
 use super::views::{View, views};
 use crate::graph::grad::Remat;
-use crate::graph::{Axis, DType, Graph, Name, ReduceOp, Role, Type};
+use crate::graph::{Axis, DType, Graph, Name, Op, ReduceOp, Role, Type};
 use crate::problem::Problem;
 use crate::programs::{StateInfo, WeightInfo};
 use crate::source::Span;
@@ -200,7 +200,25 @@ impl Eval<'_> {
         })();
         let trace = self.trace.take()?;
         made?;
-        Some(trace.levels.into_iter().next()?.b.graph)
+        self.of_some_size(trace.levels.into_iter().next()?.b.graph, parts.span)
+    }
+
+    /// The graph, unless E0426: a tensor has more elements than any machine holds, and the plan could not be counted.
+    fn of_some_size(&mut self, graph: Graph, span: Span) -> Option<Graph> {
+        let Some((ty, place)) = too_large(&graph) else { return Some(graph) };
+        let sizes: Vec<String> =
+            ty.axes.iter().map(|a| format!("{} = {}", a.name, a.size)).collect();
+        let many = ty.axes.iter().map(|a| a.size as f64).product::<f64>();
+        let text = format!("a tensor has {many:.1e} elements: [{}]", sizes.join(", "));
+        let mut p = Problem::new("E0426", span, text);
+        if let Some(place) = place {
+            p = p.label(place, "here");
+        }
+        let most = MOST_ELEMENTS as f64;
+        self.problem(
+            p.help(format!("at most {most:.1e} are counted; is a size in other units than meant?")),
+        );
+        None
     }
 
     /// The forward pass alone, on `rows` rows: what is costed, and what `apply` runs. Outputs are the fields of `forward`, a lone one `out`.
@@ -218,8 +236,28 @@ impl Eval<'_> {
         }
         let trace = self.trace.take()?;
         fields?;
-        Some(trace.levels.into_iter().next()?.b.graph)
+        self.of_some_size(trace.levels.into_iter().next()?.b.graph, parts.span)
     }
+}
+
+/// More elements no machine holds; sums over all values of a plan stay exact below.
+const MOST_ELEMENTS: u64 = 1 << 46;
+
+/// The first tensor with too many elements, with the expression that makes it. In a loop each value counts for all its iterations.
+fn too_large(graph: &Graph) -> Option<(Type, Option<Span>)> {
+    fn find(graph: &Graph, times: f64) -> Option<(Type, Option<Span>)> {
+        graph.nodes.iter().find_map(|node| {
+            let many = node.ty.axes.iter().map(|a| a.size as f64).product::<f64>();
+            if many * times > MOST_ELEMENTS as f64 {
+                return Some((node.ty.clone(), node.span));
+            }
+            match &node.op {
+                Op::Scan(scan) => find(&scan.body, times * scan.axis.size as f64),
+                _ => None,
+            }
+        })
+    }
+    find(graph, 1.0)
 }
 
 #[cfg(test)]

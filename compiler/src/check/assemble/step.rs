@@ -36,7 +36,7 @@ impl Eval<'_> {
         let (weights, states) = made?;
         let mut graph = trace.levels.into_iter().next()?.b.graph;
         graph.outputs.dedup_by(|a, b| a.name == b.name);
-        let _ = span;
+        let graph = self.of_some_size(graph, span)?;
         Some(StepGraph { graph, weights, states })
     }
 

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use super::{Eval, ITEM_STEPS, describe};
+use crate::check::units;
 use crate::check::value::{Quantity, Scope, Value};
 use crate::problem::Problem;
 use crate::source::{FileId, Span};
@@ -68,10 +69,18 @@ impl Eval<'_> {
             Value::Error | Value::Later(_) => Vec::new(),
             other => {
                 let found = describe(&other);
-                self.problem(
-                    Problem::new("E0304", span, format!("`for` needs a list, this is {found}"))
-                        .help("write `[a, b, c]` or a range of integers such as `0..2`"),
-                );
+                let text = format!("`for` needs a list, this is {found}");
+                let mut p = Problem::new("E0304", span, text)
+                    .help("write `[a, b, c]` or a range of integers such as `0..2`");
+                if let Value::Range(a, b) = &other
+                    && a.value > 0.0
+                {
+                    let (a, b) = (units::show(a), units::show(b));
+                    p = p.help(format!(
+                        "`log_range({a}, {b}, 5)` are 5 numbers between, equal in ratio"
+                    ));
+                }
+                self.problem(p);
                 Vec::new()
             }
         }

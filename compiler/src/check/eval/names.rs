@@ -89,9 +89,21 @@ impl Eval<'_> {
 
     /// "no field `x` in ..".
     pub fn no_field(&mut self, name: &ast::Ident, what: &str, names: Vec<String>) -> Value {
+        let names: Vec<String> =
+            names.into_iter().collect::<indexmap::IndexSet<_>>().into_iter().collect();
         let mut p = Problem::new("E0203", name.span, format!("no field `{}` in {what}", name.name));
         if let Some(near) = did_you_mean(&name.name, names.iter().map(String::as_str)) {
-            p = p.at(format!("did you mean `{near}`?")).fix(name.span, near);
+            p = p.at(format!("did you mean `{near}`?"));
+            // The place may be a whole path: `model.width`.
+            let text = self.sources.text(name.span);
+            let mut at = name.span.start as usize;
+            for part in text.split('.') {
+                if part.trim() == name.name {
+                    p = p.fix(Span::new(name.span.file, at, at + part.len()), near);
+                    break;
+                }
+                at += part.len() + 1;
+            }
         } else if !names.is_empty() {
             p = p.help(format!("it has: {}", names.join(", ")));
         }

@@ -9,7 +9,7 @@ use super::super::modules::Module;
 use super::super::units;
 use super::super::value::{DefKind, NodeValue, Record, Scope, Value};
 use super::schema::{self, BlockSchema, Field, FieldType, KindSchema};
-use crate::problem::{Problem, did_you_mean};
+use crate::problem::{Problem, called_here, did_you_mean};
 use crate::source::Span;
 use crate::syntax;
 use crate::syntax::ast::{self, ExprKind, ItemKind, NodeBody, NodeName};
@@ -100,10 +100,12 @@ pub fn fields(eval: &mut Eval<'_>, scope: &Scope, node: &mut NodeValue, block: &
             ItemKind::Error => {}
             _ => {
                 let text = format!("this does not belong in a `{}`", kind.name);
-                eval.problem(
-                    Problem::new("E0211", item.span, text)
-                        .help(format!("it has: {}", kind.names().join(", "))),
-                );
+                let mut p = Problem::new("E0211", item.span, text);
+                if let (ItemKind::Expr(e), "sweep") = (&item.kind, kind.name) {
+                    let written = eval.sources.text(e.span);
+                    p = p.help(format!("what is run at each point is written `run = {written}`"));
+                }
+                eval.problem(p.help(format!("it has: {}", kind.names().join(", "))));
             }
         }
     }
@@ -236,7 +238,7 @@ fn unknown(eval: &mut Eval<'_>, id: &ast::Ident, what: &str, known: &[&str]) {
     if let Some(near) = did_you_mean(&id.name, known.iter().copied()) {
         p = p.at(format!("did you mean `{near}`?")).fix(id.span, near);
     } else if let Some(home) = home_of(&id.name) {
-        p = p.help(format!("`{}` is a field of {home}", id.name));
+        p = p.help(format!("that is a field of {home}"));
     } else {
         p = p.help(format!("it has: {}", known.join(", ")));
     }
@@ -257,7 +259,10 @@ fn home_of(name: &str) -> Option<String> {
         ),
         ("`pack`, as in `|> pack(seq = 512)`", &["seq", "context", "block_size"]),
     ];
-    if let Some((home, _)) = programs.iter().find(|(_, names)| names.contains(&name)) {
+    let mut words = called_here(name);
+    words.push(name);
+    let is_one = |names: &[&str]| words.iter().any(|w| names.contains(w));
+    if let Some((home, _)) = programs.iter().find(|(_, names)| is_one(names)) {
         return Some((*home).to_owned());
     }
     schema::KINDS.iter().find_map(|k| {
@@ -398,11 +403,15 @@ pub(super) fn judge(eval: &mut Eval<'_>, what: &str, ty: FieldType, v: &Value, a
     if fits(ty, v) {
         return true;
     }
-    let mut p = Problem::new(
-        "E0301",
-        at,
-        format!("{what} must be {}, this is {}", ty.words(), describe(v)),
-    );
+    // Of a list, the part that does not fit.
+    let wrong = match v {
+        Value::List(l) if matches!(ty, FieldType::Words(_)) => l.iter().find(|v| !fits(ty, v)),
+        _ => None,
+    };
+    let v = wrong.unwrap_or(v);
+    let is = if wrong.is_some() { "one is" } else { "this is" };
+    let mut p =
+        Problem::new("E0301", at, format!("{what} must be {}, {is} {}", ty.words(), describe(v)));
     if let Value::Text(t) = v
         && let Some(near) = did_you_mean(t, ty.cases().iter().copied())
     {
@@ -413,10 +422,15 @@ pub(super) fn judge(eval: &mut Eval<'_>, what: &str, ty: FieldType, v: &Value, a
     }
     if let (FieldType::Number(units) | FieldType::Scheduled(units), Value::Number(q)) = (ty, v)
         && q.unit.is_none()
-        && let Some(unit) = units.iter().find(|u| !u.is_empty())
+        && units.iter().any(|u| !u.is_empty())
     {
-        let unit = if *unit == "s" { "min" } else { unit };
-        p = p.help(format!("a number needs its unit: `{} {unit}`", units::show(q)));
+        let number = units::show(q);
+        let with: Vec<String> = units
+            .iter()
+            .filter(|u| !u.is_empty())
+            .map(|u| format!("`{number} {}`", if *u == "s" { "min" } else { u }))
+            .collect();
+        p = p.help(format!("a number needs its unit: {}", with.join(", ")));
     }
     eval.problem(p);
     false

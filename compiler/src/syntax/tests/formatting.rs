@@ -32,6 +32,8 @@ fn every_program_stays_what_it_is_and_is_formatted_once() {
 fn blanks_are_set_right() {
     for (text, formatted) in [
         ("let a=1", "let a = 1\n"),
+        ("let  a =   b  +  c  |>   f(1,   2)  # why", "let a = b + c |> f(1,   2)  # why\n"),
+        ("eval   { every  =  2   steps }", "eval   { every  = 2 steps }\n"),
         ("let a   = 1 # why  \n\n\n\nlet b = f( a,b )", "let a   = 1 # why\n\nlet b = f(a, b)\n"),
         (
             "train t {\nlr=1\n      eval{every=2 steps}\n}\n",

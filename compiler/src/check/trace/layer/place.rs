@@ -9,6 +9,7 @@ use super::{Entry, Placed, PlacedForm, is_layer};
 use crate::check::call::has_method;
 use crate::check::eval::Eval;
 use crate::check::trace::Slot;
+use crate::check::units;
 use crate::check::value::{
     BoundAxis, Bracket, Def, DefKind, LayerForm, LayerValue, Record, Scope, Value,
 };
@@ -350,9 +351,14 @@ impl Eval<'_> {
         let mut parts = Vec::new();
         let words = text.split(|c: char| !c.is_alphanumeric() && c != '_');
         for word in words {
-            let Some(a) = self.trace.as_ref().and_then(|t| t.axis(scope, word)) else { continue };
-            let mut part = format!("`{word}` is {}", a.axis.size);
-            if let Some(o) = a.origin {
+            let axis = self.trace.as_ref().and_then(|t| t.axis(scope, word));
+            let (size, origin) = match (axis, scope.get(word)) {
+                (Some(a), _) => (a.axis.size.to_string(), a.origin),
+                (None, Some(Value::Number(q))) => (units::show(&q), q.origin),
+                (None, _) => continue,
+            };
+            let mut part = format!("`{word}` is {size}");
+            if let Some(o) = origin {
                 let (line, _) = self.sources.line_col(o);
                 part += &format!(" ({}:{line})", self.sources.file(o.file).name);
             }
