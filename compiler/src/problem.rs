@@ -249,7 +249,7 @@ pub fn called_here(name: &str) -> Vec<&'static str> {
     SYNONYMS.iter().filter(|(other, _)| *other == plain).map(|(_, here)| *here).collect()
 }
 
-/// The nearest of `candidates` to `name`: what it is called here, else edit distance at most 3 (and under half the length), or one
+/// The nearest of `candidates` to `name`: what it is called here, else edit distance at most 3 (less for short words), or one
 /// contains the other.
 pub fn did_you_mean<'a>(
     name: &str,
@@ -264,7 +264,12 @@ pub fn did_you_mean<'a>(
         let distance = strsim::osa_distance(&name.to_lowercase(), &candidate.to_lowercase());
         let contains = name.len() >= 3 && candidate.contains(name)
             || candidate.len() >= 3 && name.contains(candidate);
-        let limit = 3.min(name.chars().count().max(2) / 2);
+        // Of a short word, one letter is much.
+        let limit = match name.chars().count() {
+            0..=4 => 1,
+            5..=7 => 2,
+            _ => 3,
+        };
         if (distance <= limit || contains) && best.is_none_or(|(d, _)| distance < d) {
             best = Some((distance, candidate));
         }

@@ -514,7 +514,14 @@ impl Eval<'_> {
             Value::Node(n) => {
                 if let Err(names) = super::kinds::has_field(&n.kind, first) {
                     let id = ast::Ident { name: (*first).to_owned(), span: at };
-                    return self.no_field(&id, &format!("the {} `{}`", n.kind, n.name), names);
+                    let near = did_you_mean(first, names.iter().map(String::as_str));
+                    let what = format!("the {} `{}`", n.kind, n.name);
+                    if let (None, Some(home)) = (near, super::kinds::home_of(first)) {
+                        let text = format!("no field `{first}` in {what}");
+                        let help = format!("it is a field of {home}");
+                        return self.problem(Problem::new("E0203", at, text).help(help));
+                    }
+                    return self.no_field(&id, &what, names);
                 }
                 let mut node = clone_node(&n);
                 let v = deeper(self, n.fields.get(first).cloned(), v);

@@ -12,7 +12,7 @@ use super::modules::MAIN;
 use super::value::{Def, DefKind, Value};
 use crate::problem::{Problem, did_you_mean};
 use crate::source::Span;
-use crate::syntax::ast::{Body, ItemKind};
+use crate::syntax::ast::{Body, Callable, ItemKind};
 
 /// A method that a kind of program needs.
 struct Form {
@@ -82,7 +82,7 @@ fn judge(eval: &mut Eval<'_>, def: &Rc<Def>) {
         return;
     }
     let kind = kind_name(def.kind);
-    let Some(found) = method(def, form.method) else {
+    let Some(found) = method(def, form.method).cloned() else {
         // A loss may be a block that ends in its value.
         if def.kind == DefKind::Loss && !methods(def).iter().any(|m| near(m, form.method)) {
             return;
@@ -97,6 +97,7 @@ fn judge(eval: &mut Eval<'_>, def: &Rc<Def>) {
     };
     let count = found.params.len();
     if (form.least..=form.most).contains(&count) {
+        counts_steps(eval, def, &found);
         return;
     }
     let wanted = match (form.least, form.most) {
@@ -110,6 +111,25 @@ fn judge(eval: &mut Eval<'_>, def: &Rc<Def>) {
     );
     let p = Problem::new("E0308", found.name.span, text);
     eval.problem(p.help(format!("write `{}`: it is given {}", form.written, form.values)));
+}
+
+/// Names that one gives to the number of a step.
+const COUNTERS: &[&str] = &["step", "steps", "t", "it", "iter", "iteration", "i", "n", "epoch"];
+
+/// W0515 if the first value of a schedule is called like the number of a step.
+fn counts_steps(eval: &mut Eval<'_>, def: &Def, at: &Callable) {
+    let Some(first) = at.params.first().filter(|_| def.kind == DefKind::Schedule) else { return };
+    let name = first.name.name.as_str();
+    if !COUNTERS.contains(&name) {
+        return;
+    }
+    let text = format!(
+        "`{name}` is the share of the budget that is spent, from 0 to 1, and no number of steps"
+    );
+    let p = Problem::new("W0515", first.name.span, text);
+    eval.problem(
+        p.help(format!("call it `x`; the number of the step comes second: `at(x, {name})`")),
+    );
 }
 
 fn near(have: &str, wanted: &str) -> bool {

@@ -9,6 +9,9 @@ use crate::problem::{Problem, did_you_mean};
 use crate::source::Span;
 use crate::syntax::ast;
 
+/// Columns of runs whose dot is easily forgotten.
+const COLUMNS_OF_RUNS: &[&str] = &["valid_loss", "perplexity", "bits_per_byte", "grad_norm"];
+
 impl Eval<'_> {
     /// A name: frames of the scope, then axes (their size), then the module and the prelude.
     pub fn name(&mut self, scope: &Scope, name: &str, span: Span) -> Value {
@@ -31,7 +34,11 @@ impl Eval<'_> {
         let mut names = scope.names();
         names.extend(self.names_in_sight(scope.0.module));
         let mut p = Problem::new("E0201", span, format!("`{name}` is not known here"));
-        if let Some(near) = did_you_mean(name, names.iter().map(String::as_str)) {
+        if name == "self" {
+            p = p.help("a layer's methods name its fields as they are: `mlp(x)`");
+        } else if COLUMNS_OF_RUNS.contains(&name) {
+            p = p.help(format!("a column of rows is written with a dot: `.{name}`"));
+        } else if let Some(near) = did_you_mean(name, names.iter().map(String::as_str)) {
             p = p.at(format!("did you mean `{near}`?")).fix(span, near);
         }
         self.problem(p)

@@ -12,6 +12,7 @@ use crate::graph::DType;
 use crate::graph::causal::Ahead;
 use crate::graph::cost;
 use crate::graph::grad::Remat;
+use crate::problem::Problem;
 use crate::source::Span;
 use crate::syntax::ast;
 
@@ -344,6 +345,11 @@ impl Eval<'_> {
                 "flops" => quantity(f.forward_flops, Unit::base("FLOPs")),
                 _ => quantity(3.0 * f.forward_flops / DEFAULT_SEQ as f64, per_token),
             };
+        }
+        if matches!(field, "final" | "average" | "weights") {
+            let text = "a model has no weights before it is trained";
+            let help = "those of a run are `RUN.final`, with the name of a `train`";
+            return self.problem(Problem::new("E0203", name.span, text).help(help));
         }
         if let LayerForm::Plain { args, overrides, .. } = &l.form
             && let Some(v) = overrides.get(field).or_else(|| args.get(field))

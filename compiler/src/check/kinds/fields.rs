@@ -238,7 +238,7 @@ fn unknown(eval: &mut Eval<'_>, id: &ast::Ident, what: &str, known: &[&str]) {
     if let Some(near) = did_you_mean(&id.name, known.iter().copied()) {
         p = p.at(format!("did you mean `{near}`?")).fix(id.span, near);
     } else if let Some(home) = home_of(&id.name) {
-        p = p.help(format!("that is a field of {home}"));
+        p = p.help(format!("it is a field of {home}"));
     } else {
         p = p.help(format!("it has: {}", known.join(", ")));
     }
@@ -246,7 +246,7 @@ fn unknown(eval: &mut Eval<'_>, id: &ast::Ident, what: &str, known: &[&str]) {
 }
 
 /// Where else a field of that name lives: "`optimizer`", "the block `eval` of `train`".
-fn home_of(name: &str) -> Option<String> {
+pub fn home_of(name: &str) -> Option<String> {
     // What is most often misplaced in a training run are the settings of its optimizer and schedule.
     let programs: &[(&str, &[&str])] = &[
         (
@@ -412,6 +412,27 @@ pub(super) fn judge(eval: &mut Eval<'_>, what: &str, ty: FieldType, v: &Value, a
     let is = if wrong.is_some() { "one is" } else { "this is" };
     let mut p =
         Problem::new("E0301", at, format!("{what} must be {}, {is} {}", ty.words(), describe(v)));
+    match (ty, v) {
+        (FieldType::Data, Value::Node(n)) if n.kind == "train" => {
+            p = p.help(format!(
+                "a sweep has the rows of its points; several runs are a list: `[{}, ..]`",
+                n.name
+            ));
+        }
+        (FieldType::Texts, Value::Text(t)) => {
+            p = p.help(format!("a list of one text is `[{:?}]`", &**t))
+        }
+        (FieldType::WordOr(_, fields), Value::Record(r)) => {
+            if let Some(key) = r.fields.keys().find(|k| !fields.contains(&k.as_str())) {
+                p.message = format!("{what} has no `{key}`");
+                p = match did_you_mean(key, fields.iter().copied()) {
+                    Some(near) => p.help(format!("did you mean `{near}`?")),
+                    None => p.help(format!("it has: {}", fields.join(", "))),
+                };
+            }
+        }
+        _ => {}
+    }
     if let Value::Text(t) = v
         && let Some(near) = did_you_mean(t, ty.cases().iter().copied())
     {

@@ -145,7 +145,7 @@ pub(super) const TRAIN: KindSchema = KindSchema {
         ),
         may(
             "remat",
-            Any,
+            Word(&["none", "per_block", "auto"]),
             "auto",
             "what is computed again instead of stored: `none`, `per_block`, `auto`",
         ),
