@@ -154,6 +154,14 @@ fn a_damaged_manifest_is_named_and_stops_nothing() {
     }
     let (exit, text) = place.run(&["plan", "a.cs336"]);
     assert_eq!(exit, Some(0), "{text}");
+    // Metrics that cannot be read are missed by the export, which goes on with the next run.
+    let metrics = folder(&place, "more").join("metrics.jsonl");
+    let sound = std::fs::read(&metrics).expect("read");
+    std::fs::write(&metrics, b"{\"step\": 1}\nwhat\n").expect("written");
+    let (exit, text) = place.run(&["export", "tensorboard", "--out", "events"]);
+    assert_eq!(exit, Some(4), "{text}");
+    assert!(text.contains("damaged at line 2"), "{text}");
+    std::fs::write(&metrics, sound).expect("written");
     let (exit, text) = place.run(&["run", "a.cs336", "more"]);
     assert_eq!(exit, Some(0), "{text}");
     // Its checkpoints say themselves of which run they are.
