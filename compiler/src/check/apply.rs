@@ -280,7 +280,8 @@ impl Eval<'_> {
     ) -> Option<Vec<Type>> {
         let mut types = Vec::new();
         for (i, p) in params.iter().enumerate() {
-            let given = inputs.iter().find(|g| g.name == p.name.name).or_else(|| inputs.get(i));
+            let by_place = || inputs.get(i).filter(|g| g.name.is_empty());
+            let given = inputs.iter().find(|g| g.name == p.name.name).or_else(by_place);
             let Some(given) = given else {
                 let names: Vec<&str> = params.iter().map(|p| p.name.name.as_str()).collect();
                 let text = format!("no tensor is given for `{}`", p.name.name);
@@ -309,8 +310,8 @@ impl Eval<'_> {
             let extra = given.shape.len() - named.len();
             let leading = (0..extra)
                 .map(|i| if i == 0 { "batch".to_owned() } else { format!("batch{}", i + 1) });
-            // Without a declared type the tensor's axes are batch and seq, as columns are.
-            let names: Vec<String> = if named.is_empty() && extra == 2 {
+            // Without a declared type the tensor's axes are batch and seq, as columns are; with one, further axes are the same for all.
+            let names: Vec<String> = if p.ty.is_none() && extra == 2 {
                 vec!["batch".into(), "seq".into()]
             } else {
                 leading.chain(named).collect()

@@ -24,8 +24,17 @@ pub(crate) fn tensorboard(
     } else {
         runs.iter().map(|text| find(root, text)).collect::<Result<_, _>>()?
     };
+    let mut exit = Exit::Ok;
     for (path, manifest) in chosen {
-        let rows = cs336_table::read(&path.join("metrics.jsonl"))?;
+        // A run that cannot be read is named; the others are exported all the same.
+        let rows = match cs336_table::read(&path.join("metrics.jsonl")) {
+            Ok(rows) => rows,
+            Err(error) => {
+                crate::tell(style, &style.error(&LabError::from(error)));
+                exit = Exit::Failed;
+                continue;
+            }
+        };
         // Metrics hold no times. A finished run says how long it took; its steps took about equally long.
         let seconds = match rundir::status(&path)? {
             Status::Done { result } => result["seconds"].as_f64().unwrap_or(0.0),
@@ -47,5 +56,5 @@ pub(crate) fn tensorboard(
             crate::print(&format!("{}: {} steps", file.display(), rows.len()));
         }
     }
-    Ok(Exit::Ok)
+    Ok(exit)
 }

@@ -6,6 +6,7 @@ use cs336_compiler::check::hir::{self, Spec, SweepSpec, TrainSpec};
 use cs336_compiler::front::Checked;
 use cs336_compiler::graph::print as graph_print;
 use cs336_compiler::plan;
+use cs336_compiler::problem::Severity;
 use cs336_compiler::programs::TrainPrograms;
 use cs336_device::doctor::Calibration;
 use cs336_lab::data::missing;
@@ -216,8 +217,13 @@ pub(crate) fn compiled<T>(
     checked: &mut Checked<'_>,
     make: impl FnOnce(&mut Checked<'_>) -> Result<T, cs336_compiler::problem::Problems>,
 ) -> Result<T, LabError> {
-    make(checked)
-        .map_err(|problems| LabError::Program(Box::new((problems, checked.sources().clone()))))
+    make(checked).map_err(|found| {
+        // Warnings of the rest of the file are no reason.
+        let mut problems = cs336_compiler::problem::Problems::default();
+        let errors = found.iter().filter(|p| p.severity == Severity::Error);
+        errors.cloned().for_each(|p| problems.push(p));
+        LabError::Program(Box::new((problems, checked.sources().clone())))
+    })
 }
 
 fn words(standing: &Standing) -> String {

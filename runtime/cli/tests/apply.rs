@@ -23,6 +23,7 @@ layer Table[d] {
   weight table[vocab, d]
   forward(ids: [seq] Id[vocab]) -> [seq, d] = pick[vocab](table, ids)
 }
+loss nats[vocab](logits: [vocab], target: Id[vocab]) = logsumexp[vocab](logits) - pick[vocab](logits, target)
 layer Loose[d] {
   weight table[vocab, d]
   forward(ids: [seq]) -> [seq, d] = pick[vocab](table, ids)
@@ -82,6 +83,24 @@ fn further_axes_come_first_whoever_brings_them() {
     let (code, text, out) = apply("Named", &[counted("x", &[5, 2])], &[counted("w", &[2, 3])], &[]);
     assert_eq!(code, Some(0), "{text}");
     assert_eq!(out[0].shape, [5, 3]);
+}
+
+#[test]
+fn further_axes_are_the_same_for_all_tensors() {
+    let inputs =
+        [counted("logits", &[2, 3, 4]), array("target", &[2, 3], &[0.0, 1.0, 2.0, 3.0, 0.0, 1.0])];
+    let (code, text, out) = apply("nats", &inputs, &[], &[]);
+    assert_eq!(code, Some(0), "{text}");
+    assert_eq!(out[0].shape, [2, 3]);
+    let all = (1.0 + (-1f32).exp() + (-2f32).exp() + (-3f32).exp()).ln();
+    assert!((out[0].values[3] - all).abs() < 1e-5, "{:?}", out[0].values);
+    // A tensor of another name is not taken for the one that is missing.
+    let (code, text, _) = apply("Sum", &[counted("y", &[3, 4])], &[], &[]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("E0309"), "{text}");
+    let (code, text, _) = apply("Sum", &[counted("x", &[3, 4]), counted("y", &[3])], &[], &[]);
+    assert_eq!(code, Some(4), "{text}");
+    assert!(text.contains("`y` is given"), "{text}");
 }
 
 #[test]

@@ -25,6 +25,7 @@ train small {
 }
 train more = small with { init = small.final, seed = 2 }
 sweep rates { for peak in [1e-3, 1e-2], run = small with { optimizer.lr.peak = peak } }
+sweep seeds { for seed in [5, 6], run = small with { init = small.final, seed = seed } }
 "#;
 
 /// The folder of the run of a node.
@@ -76,6 +77,17 @@ fn what_a_program_needs_of_another_file_is_run() {
     let (exit, text) = place.run(&["run", "b.cs336"]);
     assert_eq!(exit, Some(0), "{text}");
     assert!(text.contains("rates/00: done") && text.contains("last: done"), "{text}");
+}
+
+#[test]
+fn the_points_of_a_sweep_may_begin_with_weights() {
+    let place = Place::new(PROGRAM);
+    let (exit, text) = place.run(&["run", "a.cs336", "seeds"]);
+    assert_eq!(exit, Some(0), "{text}");
+    assert!(text.contains("seeds/00: done") && text.contains("seeds/01: done"), "{text}");
+    let (exit, text) = place.run(&["plan", "a.cs336", "seeds"]);
+    assert_eq!(exit, Some(0), "{text}");
+    assert!(text.contains("2 of 2 points done"), "{text}");
 }
 
 #[test]
@@ -142,6 +154,14 @@ fn a_damaged_manifest_is_named_and_stops_nothing() {
     }
     let (exit, text) = place.run(&["plan", "a.cs336"]);
     assert_eq!(exit, Some(0), "{text}");
+    // Metrics that cannot be read are missed by the export, which goes on with the next run.
+    let metrics = folder(&place, "more").join("metrics.jsonl");
+    let sound = std::fs::read(&metrics).expect("read");
+    std::fs::write(&metrics, b"{\"step\": 1}\nwhat\n").expect("written");
+    let (exit, text) = place.run(&["export", "tensorboard", "--out", "events"]);
+    assert_eq!(exit, Some(4), "{text}");
+    assert!(text.contains("damaged at line 2"), "{text}");
+    std::fs::write(&metrics, sound).expect("written");
     let (exit, text) = place.run(&["run", "a.cs336", "more"]);
     assert_eq!(exit, Some(0), "{text}");
     // Its checkpoints say themselves of which run they are.

@@ -43,6 +43,16 @@ pub fn apply(compiled: &Compiled, tensors: &Tensors, device: &Cpu) -> Result<Vec
     let mut store = Store::new();
     let mut place = 0;
     let ids = indices(graph);
+    let known = |a: &&Array| graph.inputs.iter().any(|input| input.name.as_str() == a.name);
+    if let Some(other) = tensors.inputs.iter().find(|a| !a.name.is_empty() && !known(a)) {
+        let takes = graph.inputs.iter().filter(|i| i.role != Role::Weight).map(|i| i.name.as_str());
+        let takes: Vec<&str> = takes.filter(|name| !name.starts_with("d:")).collect();
+        return Err(LabError::Tensor(format!(
+            "`{}` is given, and the tensors that it takes are {}",
+            other.name,
+            takes.join(", ")
+        )));
+    }
     for (number, input) in (0u32..).zip(&graph.inputs) {
         let name = input.name.as_str();
         let array = match (name.strip_prefix("d:"), input.role) {
@@ -51,7 +61,8 @@ pub fn apply(compiled: &Compiled, tensors: &Tensors, device: &Cpu) -> Result<Vec
                 named(&tensors.weights, name)
             }
             (None, _) => {
-                let found = named(&tensors.inputs, name).or_else(|| tensors.inputs.get(place));
+                let by_place = || tensors.inputs.get(place).filter(|a| a.name.is_empty());
+                let found = named(&tensors.inputs, name).or_else(by_place);
                 place += 1;
                 found
             }

@@ -14,7 +14,7 @@ use super::super::modules::MAIN;
 use super::super::units;
 use super::super::value::{NodeValue, Quantity, Value};
 use super::sweep::{Point, Sweep};
-use super::{add_node, later_of, meaning, outside, plain, schema, sweep, train};
+use super::{add_node, later_of, meaning, outside, plain, schema, start, sweep, train};
 use crate::problem::Problem;
 use crate::source::Span;
 
@@ -172,7 +172,9 @@ fn elsewhere(eval: &mut Eval<'_>, name: &str, needed_at: Span) -> Option<Rc<Node
 fn point_node(eval: &mut Eval<'_>, n: &NodeValue, point: &Point) -> Node {
     let node = &point.node;
     apart(eval, node);
-    let later = node.fields.fields.values().find_map(|(v, _)| later_of(v));
+    // Weights to begin with are taken when the run begins; nothing else of the run waits for them.
+    let waiting = node.fields.fields.iter().filter(|(name, (v, _))| !start::is_init(name, v));
+    let later = waiting.map(|(_, (v, _))| v).find_map(later_of);
     let spec = match (&point.cost, later) {
         (_, Some(later)) => Spec::After { node: later, asks: train::asks(node) },
         (Some(costed), None) => costed.clone().into_spec(),
