@@ -12,7 +12,7 @@ use crate::lower::body::Source;
 use crate::lower::fuse::{self, Group, Grouping, Kind};
 use crate::lower::{Context, Stored, prepare, show};
 use crate::plan::{Class, Launch, Step, View};
-use crate::scalar::{Expr, Inst};
+use crate::scalar::{BinOp, Expr, Inst, UnOp};
 use crate::source::Span;
 
 /// What an input is.
@@ -459,16 +459,33 @@ fn bytes_of(operand: &Operand, extents: &[usize]) -> u64 {
     (count * operand.dtype.bytes() * times) as u64
 }
 
-/// The expression whose value a launch of this origin gives: the first such node, in loops too.
-pub fn written_at(graph: &Graph, origin: &str) -> Option<Span> {
-    graph.ids().find_map(|id| {
+/// The expression that most likely gave a launch of this origin a value that is not finite: its logarithm, root, power, quotient or
+/// exponential, if it has one alone.
+pub fn risk(graph: &Graph, origin: &str) -> Option<Span> {
+    let mut found = Vec::new();
+    risks(graph, origin, &mut found);
+    found.dedup();
+    match found.as_slice() {
+        [only] => Some(*only),
+        _ => None,
+    }
+}
+
+fn risks(graph: &Graph, origin: &str, found: &mut Vec<Span>) {
+    for id in graph.ids() {
         let node = graph.node(id);
         match &node.op {
-            Op::Scan(scan) => written_at(&scan.body, origin),
-            _ if origin_of(graph, id).as_str() == origin => node.span,
-            _ => None,
+            Op::Scan(scan) => risks(&scan.body, origin, found),
+            Op::Unary(UnOp::Log | UnOp::Sqrt | UnOp::Rsqrt | UnOp::Recip | UnOp::Exp)
+            | Op::Binary(BinOp::Div | BinOp::Pow)
+                if origin_of(graph, id).as_str() == origin =>
+            {
+                found.extend(node.span);
+            }
+            _ => {}
         }
-    })
+    }
+    found.sort_unstable();
 }
 
 /// The layer path and op of a node.

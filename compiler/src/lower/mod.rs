@@ -26,7 +26,7 @@ mod sums;
 #[cfg(test)]
 mod tests;
 
-pub use level::written_at;
+pub use level::risk;
 
 use indexmap::IndexMap;
 

@@ -465,7 +465,7 @@ impl LabError {
         if let Self::Diverged { place: Some(place), .. } = &self
             && !sources.file(place.file).is_std
         {
-            problem = problem.label(*place, "the value of this, or what is computed of it next");
+            problem = problem.label(*place, "most likely this");
         }
         let mut problems = Problems::default();
         problems.push(problem);

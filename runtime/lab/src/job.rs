@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use cs336_compiler::check::hir::{Budget, Node, Nodes, TrainSpec};
 use cs336_compiler::front::Checked;
-use cs336_compiler::lower::written_at;
+use cs336_compiler::lower::risk;
 use cs336_compiler::programs::{Compiled, TrainPrograms};
 use cs336_data::{Batches, Tokenizer, Windows};
 use cs336_device::Cpu;
@@ -240,7 +240,7 @@ fn parts(
 fn written(error: LabError, step: &Compiled) -> LabError {
     match error {
         LabError::Diverged { what, value, step: at, layer: Some(layer), checkpoint, .. } => {
-            let place = written_at(&step.graph, &layer);
+            let place = risk(&step.graph, &layer);
             LabError::Diverged { what, value, step: at, layer: Some(layer), place, checkpoint }
         }
         other => other,

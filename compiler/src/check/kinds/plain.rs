@@ -148,8 +148,13 @@ pub(super) fn tokenizer(eval: &mut Eval<'_>, n: &NodeValue) -> Option<Spec> {
     Some(Spec::Tokenizer(spec))
 }
 
-/// How many tokens a tokenizer node has, where that is known before it is made.
+/// How many tokens a tokenizer node has, where that is known before it is made or was found by an earlier run.
 pub(super) fn vocab(eval: &mut Eval<'_>, n: &NodeValue) -> Option<f64> {
+    declared_vocab(eval, n).or_else(|| eval.world.fact(&n.name, "vocab"))
+}
+
+/// The same from the program and its files alone: a corpus may have changed since it was read.
+pub(super) fn declared_vocab(eval: &mut Eval<'_>, n: &NodeValue) -> Option<f64> {
     let special: Vec<&str> = match n.fields.get("special") {
         Some(Value::List(l)) => l.iter().filter_map(text).collect(),
         _ => Vec::new(),
@@ -163,9 +168,9 @@ pub(super) fn vocab(eval: &mut Eval<'_>, n: &NodeValue) -> Option<f64> {
             let known = eval.token_files.get(path).copied();
             let count = known.unwrap_or_else(|| in_file(eval, path, &special, n.span));
             eval.token_files.insert(path.to_owned(), count);
-            count.map(|n| n as f64).or_else(|| eval.world.fact(&n.name, "vocab"))
+            count.map(|n| n as f64)
         }
-        _ => eval.world.fact(&n.name, "vocab"),
+        _ => None,
     }
 }
 

@@ -76,7 +76,7 @@ fn held(eval: &mut Eval<'_>, tokenizer: &NodeValue) -> Held {
     Held {
         tokenizer: tokenizer.name.to_string(),
         span: tokenizer.span,
-        tokens: plain::vocab(eval, tokenizer).map(|n| n as usize),
+        tokens: plain::declared_vocab(eval, tokenizer).map(|n| n as usize),
     }
 }
 
