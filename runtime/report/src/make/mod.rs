@@ -104,7 +104,14 @@ impl Making<'_> {
     fn rows(&self, rows: &ReportRows) -> Result<Vec<Row>, String> {
         match rows {
             ReportRows::Rows(rows) => self.results.rows(rows),
-            ReportRows::Metrics(node) => self.results.metrics(node),
+            ReportRows::Metrics(node) => {
+                // A row of metrics is a step: what the appendix says of the run is said by the run's own row.
+                let from = vec![RowSource::Runs(node.clone())];
+                for row in self.results.rows(&Rows { from, stages: Vec::new() })? {
+                    self.listed(&row);
+                }
+                self.results.metrics(node)
+            }
             ReportRows::Coefficients(fit) => self.results.coefficients(fit),
             ReportRows::Residuals(fit) => self.results.residuals(fit),
             ReportRows::Given(rows) => Ok(rows.clone()),

@@ -291,3 +291,43 @@ fn a_whole_report_is_the_same_bytes_each_time() {
     let page = String::from_utf8_lossy(&first[0].1).into_owned();
     assert!(page.contains("<a class=\"value\" href=\"#run-iso-03\">2.9</a>"));
 }
+
+#[test]
+fn the_appendix_says_of_a_run_what_its_own_row_says() {
+    let steps = PlotSpec {
+        data: ReportRows::Metrics("iso/03".to_owned()),
+        x: RowExpr::column("step"),
+        y: RowExpr::column("loss"),
+        color: None,
+        ..isoflop()
+    };
+    struct Steps(Study);
+    impl Results for Steps {
+        fn rows(&self, rows: &Rows) -> Result<Vec<Row>, String> {
+            self.0.rows(rows)
+        }
+        fn metrics(&self, node: &str) -> Result<Vec<Row>, String> {
+            Ok(vec![row(&[("step", 1.0), ("tokens", 7.0), ("loss", 9.0)], node)])
+        }
+        fn coefficients(&self, fit: &str) -> Result<Vec<Row>, String> {
+            self.0.coefficients(fit)
+        }
+        fn residuals(&self, fit: &str) -> Result<Vec<Row>, String> {
+            self.0.residuals(fit)
+        }
+        fn predict(&self, fit: &str, row: &Row) -> Option<f64> {
+            self.0.predict(fit, row)
+        }
+        fn optimum(&self, fit: &str, flops: f64) -> Option<Optimum> {
+            self.0.optimum(fit, flops)
+        }
+    }
+    let parts = vec![ReportPart::Plot(Box::new(steps))];
+    let spec = ReportSpec { title: "Steps".to_owned(), parts, export: Vec::new() };
+    let study = study();
+    let tokens = study.rows[3]["tokens"].clone();
+    let (document, _) = make(&spec, &Steps(study)).expect("rows are there");
+    let [run] = document.runs.as_slice() else { panic!("one run") };
+    assert_eq!(run.name, "iso/03");
+    assert!(run.figures.iter().any(|(_, cell)| *cell == cell_of(&tokens)), "{:?}", run.figures);
+}
