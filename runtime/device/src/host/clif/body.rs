@@ -291,7 +291,7 @@ fn cast(ops: &mut Ops<'_, '_>, dtype: DType, a: Val) -> Val {
     }
 }
 
-/// The kinds of the values that [`body`] would yield; `rows` are those of the row results so far.
+/// The kinds of the values of instructions; `rows` are those of the row results so far.
 pub(super) fn kinds(insts: &[Inst], operands: &[Operand], rows: &[Option<Val>]) -> Vec<Kind> {
     let mut kinds: Vec<Kind> = Vec::with_capacity(insts.len());
     for inst in insts {
