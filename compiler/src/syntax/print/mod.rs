@@ -72,6 +72,17 @@ impl Printer {
         self.out.push_str(text);
     }
 
+    /// `from..to`; a column behind the dots stands apart, or it would be a third dot.
+    fn range(&mut self, from: &Expr, to: &Expr) {
+        self.value(from, ADD);
+        self.text("..");
+        let at = self.out.len();
+        self.value(to, ADD);
+        if self.out[at..].starts_with('.') {
+            self.out.insert(at, ' ');
+        }
+    }
+
     fn line(&mut self) {
         self.out.push('\n');
         self.out.push_str(&"  ".repeat(self.indent));
@@ -367,11 +378,7 @@ impl Printer {
                     self.type_name(element);
                 }
             }
-            TypeKind::Range { from, to } => {
-                self.value(from, ADD);
-                self.text("..");
-                self.value(to, ADD);
-            }
+            TypeKind::Range { from, to } => self.range(from, to),
             TypeKind::Record(entries) => {
                 self.text("{ ");
                 self.list(entries, |p, (name, ty)| {

@@ -111,11 +111,7 @@ impl Printer {
                     self.value(value, RANGE);
                 }
             }
-            ExprKind::Range { from, to } => {
-                self.value(from, ADD);
-                self.text("..");
-                self.value(to, ADD);
-            }
+            ExprKind::Range { from, to } => self.range(from, to),
             ExprKind::Pipe { value, into } => {
                 self.value(value, PIPE);
                 self.text(" |> ");
