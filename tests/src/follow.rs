@@ -58,7 +58,7 @@ pub(crate) fn blessed(path: &str, section: &Section, beside: &[(String, String)]
     body
 }
 
-fn world(section: &Section, beside: &[(String, String)]) -> Outside {
+pub(crate) fn world(section: &Section, beside: &[(String, String)]) -> Outside {
     let mut world = Outside::new(&section.body, &section.facts);
     world.texts.files.extend(beside.iter().cloned());
     world

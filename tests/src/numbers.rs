@@ -2,8 +2,8 @@
 //!
 //! `#< x[2, 3] = 1 2 3 4 5 6` gives a tensor (a parameter, or a weight by its path), `#< ids[4]: int = 0 2 1 3` one of integers,
 //! `#< depth = 2` the size of an axis. `#> out[batch = 2, d = 3] = ..` is a result. Weights that are not given are small numbers that
-//! depend on their name. The traced graph is interpreted in f64; the simplified graph must mean the same, the plan too, within
-//! the roundings of f32; with `grad`, gradients must agree with central differences.
+//! depend on their name. The traced graph is interpreted in f64; the simplified graph must mean the same, the plan too, interpreted, on the CPU and,
+//! where there is one, on the GPU, within the roundings of f32; with `grad`, gradients must agree with central differences.
 
 use std::fmt::Write as _;
 
@@ -26,6 +26,7 @@ use indexmap::IndexMap;
 use cs336_tests::collect::{Attribute, Section};
 use cs336_tests::outside::MAIN;
 
+use crate::devices;
 use crate::follow::notes_of;
 use crate::notes::Note;
 
@@ -177,7 +178,12 @@ fn other_levels(
         }
         store.insert(name.clone(), bytes);
     }
+    let mut runs = vec![("on the CPU", devices::run(devices::cpu(), &compiled.plan, &store))];
+    if let Some(gpu) = devices::gpu() {
+        runs.push(("on the GPU", devices::run(gpu, &compiled.plan, &store)));
+    }
     execute(&compiled.plan, &mut store, &first_step).map_err(bug)?;
+    runs.insert(0, ("as a plan", Ok(store)));
     for o in &plain.outputs {
         let wanted = &values[&o.name];
         let exact = Tolerance { absolute: 1e-12, relative: 1e-12 };
@@ -189,11 +195,20 @@ fn other_levels(
         let storage = o.into.map_or(&o.name, |i| &plain.inputs[i as usize].name);
         let order = o.into.map_or(&wanted.ty, |i| &plain.inputs[i as usize].ty);
         let wanted = wanted.arranged(order).map(|t| t.data).unwrap_or_default();
-        let bytes = store.get(storage).map(Vec::as_slice).unwrap_or_default();
-        let found: Vec<f64> =
-            bytes.chunks(order.dtype.bytes()).map(|b| decode(b, order.dtype)).collect();
-        if let Err(worst) = compare(&found, &wanted, tolerance(order.dtype, SUMMED)) {
-            out.push(format!("as a plan, `{}` is not the same: {worst}", o.name));
+        for (how, store) in &runs {
+            let store = match store {
+                Ok(store) => store,
+                Err(why) => {
+                    out.push(format!("{how}: {why}"));
+                    continue;
+                }
+            };
+            let bytes = store.get(storage).map(Vec::as_slice).unwrap_or_default();
+            let found: Vec<f64> =
+                bytes.chunks(order.dtype.bytes()).map(|b| decode(b, order.dtype)).collect();
+            if let Err(worst) = compare(&found, &wanted, tolerance(order.dtype, SUMMED)) {
+                out.push(format!("{how}, `{}` is not the same: {worst}", o.name));
+            }
         }
     }
     Ok(out)

@@ -4,6 +4,7 @@
 //! runner, which understands the usual arguments (a filter, `--list`, `--include-ignored`). With `--bless` it writes what
 //! happened into the files instead; the difference is then read as code is. See `README.md` for how a section is written.
 
+mod devices;
 mod follow;
 mod golden;
 mod mutate;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         }
     };
     let mut trials: Vec<Trial> = files.iter().flat_map(trials_of).collect();
+    trials.extend(devices::trials(&files));
     trials.extend(mutate::trials(&files));
     trials.extend(pages::trials());
     trials.extend(tidy::trials(&files));

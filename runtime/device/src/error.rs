@@ -33,6 +33,15 @@ pub enum DeviceError {
     /// A file could not be mapped.
     #[error("E0808: {path}: {reason}")]
     File { path: String, reason: String },
+    /// A GPU was asked for, and CUDA or the GPU is not there.
+    #[error("E0810: {what} was not found in {looked}; it comes with {source_of_it}")]
+    NoCuda { what: String, looked: String, source_of_it: String },
+    /// The driver or the GPU is too old.
+    #[error("E0811: {what}; {needed} is needed")]
+    OldCuda { what: String, needed: String },
+    /// A call of CUDA failed.
+    #[error("E0812: {what} failed: {reason}")]
+    Cuda { what: String, reason: String },
     /// The plan contradicts itself (our fault, not the program's).
     #[error("E0809: the plan is not well formed: {0}")]
     Malformed(String),
@@ -51,6 +60,9 @@ impl DeviceError {
             Self::NotFinite { .. } => "E0807",
             Self::File { .. } => "E0808",
             Self::Malformed(_) => "E0809",
+            Self::NoCuda { .. } => "E0810",
+            Self::OldCuda { .. } => "E0811",
+            Self::Cuda { .. } => "E0812",
         }
     }
 

@@ -4,11 +4,9 @@
 //! and the arena, and launches. Promises: a missing or wrongly sized storage is an error that names it, before
 //! anything has run; a view never reaches outside its buffer.
 
-use std::time::Instant;
-
 use cs336_compiler::kernel::{DType, Kernel, Operand};
 use cs336_compiler::name::Name;
-use cs336_compiler::plan::{Launch, Place, Plan, Step, View};
+use cs336_compiler::plan::{Io, Launch, Place, Plan, Step, View};
 use cs336_compiler::scalar::Runtime;
 
 use rayon::prelude::*;
@@ -16,9 +14,9 @@ use rayon::prelude::*;
 use crate::error::DeviceError;
 use crate::host::Cpu;
 use crate::host::bounds::writes;
-use crate::memory::Block;
+use crate::memory::Memory;
 use crate::store::Store;
-use crate::{Device, Span};
+use crate::{Device, Params, Span};
 
 /// The numbers that the host gives for one execution.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -94,21 +92,39 @@ pub struct Executable<D: Device = Cpu> {
     device: D,
     plan: Plan,
     kernels: Vec<D::Kernel>,
-    arena: Block,
+    arena: Memory,
+    /// Every host scalar as f32 and as i32, where the device sees it.
+    table: Memory,
+    /// Whether the launches are the same in every execution, so that they may be recorded.
+    constant: bool,
+    recorded: Option<Recorded<D::Recorded>>,
     options: Options,
     /// Slot per launch origin and kernel, filled if profiling.
     profile: Profile,
 }
 
+/// Recorded launches, and where the buffers were: elsewhere they are worth nothing.
+#[derive(Debug)]
+struct Recorded<R> {
+    addresses: Vec<usize>,
+    /// None until the second execution; the first one lets the device choose its algorithms.
+    work: Option<R>,
+}
+
 impl<D: Device> Executable<D> {
     /// Loads the kernels of a plan and allocates its arena.
     pub fn new(plan: &Plan, device: &D) -> Result<Self, DeviceError> {
-        let load = || plan.kernels.par_iter().map(|k| device.load(k)).collect();
+        let aligned = aligned(plan);
+        let load =
+            || plan.kernels.par_iter().zip(&aligned).map(|(k, a)| device.load(k, a)).collect();
         let kernels = device.enter::<Result<Vec<_>, DeviceError>>(load)?;
         let arena = device.alloc(plan.arena_bytes, "the values of a plan")?;
+        let table = device.alloc(8 * plan.host.len(), "the host's scalars")?;
+        let constant =
+            plan.kernels.iter().all(|k| k.operands().iter().all(|o| o.dynamic.is_none()));
         let (device, plan) = (device.clone(), plan.clone());
         let (options, profile) = (Options::default(), Profile::default());
-        Ok(Self { device, plan, kernels, arena, options, profile })
+        Ok(Self { device, plan, kernels, arena, table, constant, recorded: None, options, profile })
     }
 
     /// Sets what to watch.
@@ -130,27 +146,94 @@ impl<D: Device> Executable<D> {
     pub fn run(&mut self, store: &mut Store, runtime: &RuntimeValues) -> Result<(), DeviceError> {
         let device = self.device.clone();
         device.enter(|| {
-            let buffers = buffers(&self.plan, &mut self.arena, store)?;
+            let buffers = buffers(&self.device, &self.plan, &mut self.arena, store)?;
+            let host = host_scalars(&self.plan, runtime);
+            self.table.write(&words(&host))?;
+            let addresses: Vec<usize> = buffers.iter().map(|b| b.address as usize).collect();
             let mut walk = Walk {
                 device: &self.device,
                 plan: &self.plan,
                 kernels: &self.kernels,
                 buffers,
-                host: host_scalars(&self.plan, runtime),
+                host,
+                table: self.table.address(),
                 counters: Vec::new(),
                 options: self.options,
                 profile: &mut self.profile,
             };
-            walk.steps(&self.plan.steps)?;
+            if self.options != Options::default() || !self.constant {
+                walk.steps(&self.plan.steps)?;
+                return self.device.sync();
+            }
+            let known = self.recorded.take().filter(|r| r.addresses == addresses);
+            let Some(mut known) = known else {
+                walk.steps(&self.plan.steps)?;
+                self.recorded = Some(Recorded { addresses, work: None });
+                return self.device.sync();
+            };
+            if known.work.is_none() {
+                known.work = self.device.record(&mut || walk.steps(&self.plan.steps))?;
+            }
+            match &known.work {
+                Some(work) => self.device.replay(work)?,
+                None => walk.steps(&self.plan.steps)?,
+            }
+            self.recorded = Some(known);
             self.device.sync()
         })
     }
 }
 
+/// Per kernel and operand, a power of two that divides every address that it is bound to: buffers begin at multiples of 64 at least.
+fn aligned(plan: &Plan) -> Vec<Vec<usize>> {
+    let by = |n: usize| if n == 0 { 256 } else { 1 << n.trailing_zeros().min(8) };
+    let mut all: Vec<Vec<usize>> =
+        plan.kernels.iter().map(|k| vec![256; k.operands().len()]).collect();
+    fn launches<'s>(steps: &'s [Step], out: &mut Vec<&'s Launch>) {
+        for step in steps {
+            match step {
+                Step::Launch(launch) => out.push(launch),
+                Step::Loop { body, .. } => launches(body, out),
+                Step::Copy { .. } | Step::Zero { .. } => {}
+            }
+        }
+    }
+    let mut found = Vec::new();
+    launches(&plan.steps, &mut found);
+    for launch in found {
+        let Some(operands) = all.get_mut(launch.kernel as usize) else { continue };
+        for (known, view) in operands.iter_mut().zip(&launch.views) {
+            let place = plan.buffers.get(view.buffer as usize).map(|b| &b.place);
+            let first = match place {
+                Some(Place::Arena { offset }) => by(*offset),
+                // A block of this machine begins at a cache line, one of a GPU at 256 bytes.
+                Some(Place::External { .. }) | None => 64,
+            };
+            let moves = view.advances.iter().map(|a| by(a.stride_bytes.unsigned_abs() as usize));
+            *known = moves.chain([first, by(view.offset)]).fold(*known, usize::min);
+        }
+    }
+    all
+}
+
 /// The whole of each buffer, in the plan's order.
-fn buffers(plan: &Plan, arena: &mut Block, store: &mut Store) -> Result<Vec<Span>, DeviceError> {
+fn buffers<D: Device>(
+    device: &D,
+    plan: &Plan,
+    arena: &mut Memory,
+    store: &mut Store,
+) -> Result<Vec<Span>, DeviceError> {
     let (arena_bytes, arena_at) = (arena.len(), arena.address());
     let mut all = Vec::with_capacity(plan.buffers.len());
+    // Sizes first: nothing is changed, nor thought changed, by a plan that does not fit.
+    for buffer in &plan.buffers {
+        if let Place::External { storage, .. } = &buffer.place {
+            let (found, expected) = (store.size(storage)?, buffer.bytes);
+            if found != expected {
+                return Err(DeviceError::WrongSize { name: storage.clone(), found, expected });
+            }
+        }
+    }
     for buffer in &plan.buffers {
         all.push(match &buffer.place {
             Place::Arena { offset } => {
@@ -161,13 +244,12 @@ fn buffers(plan: &Plan, arena: &mut Block, store: &mut Store) -> Result<Vec<Span
                 let address = arena_at.wrapping_add(*offset);
                 Span { address, before: 0, after: buffer.bytes }
             }
-            Place::External { storage, .. } => {
-                let block = store.block_mut(storage)?;
-                let (found, expected) = (block.len(), buffer.bytes);
-                if found != expected {
-                    return Err(DeviceError::WrongSize { name: storage.clone(), found, expected });
-                }
-                Span { address: block.address(), before: 0, after: found }
+            Place::External { storage, io } => {
+                let changed = match io {
+                    Io::Input => false,
+                    Io::Output | Io::Updated => true,
+                };
+                store.span(storage, device, changed)?
             }
         });
     }
@@ -193,12 +275,19 @@ fn word(value: f64, dtype: DType) -> u32 {
     }
 }
 
+/// The table of a launch's parameters: each host scalar as f32, then as an integer.
+fn words(host: &[f64]) -> Vec<u8> {
+    let both = |v: &f64| [word(*v, DType::F32), word(*v, DType::I32)];
+    host.iter().flat_map(both).flat_map(u32::to_le_bytes).collect()
+}
+
 struct Walk<'e, D: Device> {
     device: &'e D,
     plan: &'e Plan,
     kernels: &'e [D::Kernel],
     buffers: Vec<Span>,
     host: Vec<f64>,
+    table: *const u8,
     /// Loops around the current step: number and coordinate.
     counters: Vec<(u32, i64)>,
     options: Options,
@@ -221,14 +310,11 @@ impl<D: Device> Walk<'_, D> {
                 }
                 Step::Copy { from, to, bytes } => {
                     let (from, to) = (self.part(from, *bytes)?, self.part(to, *bytes)?);
-                    // SAFETY: `part` has checked both; a plan copies between views that do not overlap, and `copy` would
-                    // even allow it.
-                    unsafe { std::ptr::copy(from, to, *bytes) };
+                    self.device.copy(to, from, *bytes)?;
                 }
                 Step::Zero { view, bytes } => {
                     let to = self.part(view, *bytes)?;
-                    // SAFETY: `part` has checked that the bytes are inside the buffer.
-                    unsafe { std::ptr::write_bytes(to, 0, *bytes) };
+                    self.device.zero(to, *bytes)?;
                 }
             }
         }
@@ -239,36 +325,43 @@ impl<D: Device> Walk<'_, D> {
         let kernel = (self.plan.kernels.get(launch.kernel as usize))
             .ok_or_else(|| DeviceError::Malformed("a launch of no kernel".into()))?;
         let spans = launch.views.iter().map(|v| self.span(v)).collect::<Result<Vec<Span>, _>>()?;
-        let params = self.params(kernel, launch)?;
-        #[allow(clippy::disallowed_methods, reason = "a profile is made of times; nothing else is")]
-        let started = self.options.profile.then(Instant::now);
+        let (words, slots) = self.params(kernel, launch)?;
+        let params = Params { words: &words, slots: &slots, table: self.table };
         let loaded = &self.kernels[launch.kernel as usize];
-        self.device.launch(loaded, &spans, &params, launch.origin.as_str())?;
-        if let Some(started) = started {
-            self.device.sync()?;
-            self.note(kernel, launch, started.elapsed().as_secs_f64());
+        let mut run = || self.device.launch(loaded, &spans, &params, launch.origin.as_str());
+        if self.options.profile {
+            let seconds = self.device.time(&mut run)?;
+            self.note(kernel, launch, seconds);
+        } else {
+            run()?;
         }
         if self.options.check_finite {
             self.device.sync()?;
-            self.check(kernel, launch, &spans, &params)?;
+            self.check(kernel, launch, &spans, &words)?;
         }
         Ok(())
     }
 
-    /// The parameters' words. A kernel without declared ones may have dynamic offsets, which are integers.
-    fn params(&self, kernel: &Kernel, launch: &Launch) -> Result<Vec<u32>, DeviceError> {
+    /// The parameters' words, and their places in the table. A kernel without declared ones may have dynamic offsets, which are integers.
+    fn params(
+        &self,
+        kernel: &Kernel,
+        launch: &Launch,
+    ) -> Result<(Vec<u32>, Vec<u32>), DeviceError> {
         let dtypes = kernel.params();
         if launch.params.len() < dtypes.len() {
             let text = format!("`{}` lacks parameters", launch.origin);
             return Err(DeviceError::Malformed(text));
         }
         let mut words = Vec::with_capacity(launch.params.len());
+        let mut slots = Vec::with_capacity(launch.params.len());
         for (i, scalar) in launch.params.iter().enumerate() {
             let dtype = dtypes.get(i).copied().unwrap_or(DType::I32);
             let value = self.host.get(*scalar as usize).copied().unwrap_or(f64::NAN);
             words.push(word(value, dtype));
+            slots.push(2 * scalar + u32::from(!dtype.is_float()));
         }
-        Ok(words)
+        Ok((words, slots))
     }
 
     /// Where a view is now.
@@ -333,15 +426,30 @@ impl<D: Device> Walk<'_, D> {
     ) -> Result<(), DeviceError> {
         let extents = kernel.extents();
         for (operand, span) in kernel.operands().into_iter().zip(spans) {
+            let mut copy = Vec::new();
             if writes(operand)
                 && operand.dtype.is_float()
-                && let Some(what) = not_finite(operand, span, &extents, params)
+                && let Some(what) =
+                    not_finite(operand, &self.here(span, &mut copy)?, &extents, params)
             {
                 let origin = launch.origin.clone();
                 return Err(DeviceError::NotFinite { origin, what });
             }
         }
         Ok(())
+    }
+}
+
+impl<D: Device> Walk<'_, D> {
+    /// A span whose bytes can be looked at: the same one, or a copy of its buffer.
+    fn here(&self, span: &Span, copy: &mut Vec<u8>) -> Result<Span, DeviceError> {
+        if self.device.is_host() {
+            return Ok(*span);
+        }
+        copy.resize(span.before + span.after, 0);
+        self.device.read(span.address.wrapping_sub(span.before), copy)?;
+        let address = copy.as_mut_ptr().wrapping_add(span.before);
+        Ok(Span { address, before: span.before, after: span.after })
     }
 }
 

@@ -19,11 +19,11 @@ const PAGES: usize = 1 << 20;
 
 /// Zeroed memory of a fixed size.
 pub struct Block {
-    memory: Memory,
+    memory: Held,
     bytes: usize,
 }
 
-enum Memory {
+enum Held {
     Lines(Vec<Line>),
     Pages(MmapMut),
 }
@@ -50,13 +50,13 @@ impl Block {
             // Only a matter of speed: a system without large pages says no.
             #[cfg(target_os = "linux")]
             pages.advise(memmap2::Advice::HugePage).ok();
-            return Ok(Self { memory: Memory::Pages(pages), bytes });
+            return Ok(Self { memory: Held::Pages(pages), bytes });
         }
         let count = bytes.div_ceil(ALIGN);
         let mut lines = Vec::new();
         lines.try_reserve_exact(count).map_err(|_| full())?;
         lines.resize(count, Line([0; ALIGN]));
-        Ok(Self { memory: Memory::Lines(lines), bytes })
+        Ok(Self { memory: Held::Lines(lines), bytes })
     }
 
     /// How many bytes it has.
@@ -81,15 +81,15 @@ impl Block {
 
     pub(crate) fn address(&mut self) -> *mut u8 {
         match &mut self.memory {
-            Memory::Lines(lines) => lines.as_mut_ptr().cast(),
-            Memory::Pages(pages) => pages.as_mut_ptr(),
+            Held::Lines(lines) => lines.as_mut_ptr().cast(),
+            Held::Pages(pages) => pages.as_mut_ptr(),
         }
     }
 
     pub(crate) fn typed<T: Plain>(&self) -> &[T] {
         let at: *const u8 = match &self.memory {
-            Memory::Lines(lines) => lines.as_ptr().cast(),
-            Memory::Pages(pages) => pages.as_ptr(),
+            Held::Lines(lines) => lines.as_ptr().cast(),
+            Held::Pages(pages) => pages.as_ptr(),
         };
         // SAFETY: there are at least `bytes` initialised bytes, aligned to 64; every bit pattern is a `Plain` value.
         unsafe { std::slice::from_raw_parts(at.cast(), self.bytes / size_of::<T>()) }
@@ -119,5 +119,53 @@ mod tests {
         large.typed_mut::<i32>()[PAGES / 4] = 7;
         assert_eq!(large.bytes()[PAGES], 7);
         assert!(Block::zeroed(0, "nothing").expect("no bytes").is_empty());
+    }
+}
+
+/// Memory that is not in this machine's address space, or not to be touched by it: a GPU's.
+pub(crate) trait Remote: std::fmt::Debug + Send + Sync {
+    /// Where it is, for the device.
+    fn address(&self) -> *mut u8;
+    /// How many bytes it has.
+    fn len(&self) -> usize;
+    /// Replaces its first bytes; done in order with the device's work.
+    fn write(&self, bytes: &[u8]) -> Result<(), DeviceError>;
+    /// Reads its first bytes after all work before.
+    fn read(&self, to: &mut [u8]) -> Result<(), DeviceError>;
+}
+
+/// What a device allocates.
+#[derive(Debug)]
+#[allow(private_interfaces, reason = "only this crate makes and opens it")]
+pub enum Memory {
+    /// This machine's own.
+    Host(Block),
+    /// The device's own.
+    Remote(Box<dyn Remote>),
+}
+
+impl Memory {
+    pub(crate) fn address(&mut self) -> *mut u8 {
+        match self {
+            Self::Host(block) => block.address(),
+            Self::Remote(memory) => memory.address(),
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Host(block) => block.len(),
+            Self::Remote(memory) => memory.len(),
+        }
+    }
+
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), DeviceError> {
+        match self {
+            Self::Host(block) => {
+                block.bytes_mut()[..bytes.len()].copy_from_slice(bytes);
+                Ok(())
+            }
+            Self::Remote(memory) => memory.write(bytes),
+        }
     }
 }

@@ -4,13 +4,15 @@
 //! in the order of the declared axes; floats are read and written as f32 whatever they are stored as.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use cs336_compiler::name::Name;
 use cs336_compiler::scalar::DType;
 use half::{bf16, f16};
 
 use crate::error::DeviceError;
-use crate::memory::Block;
+use crate::memory::{Block, Memory, Remote};
+use crate::{Device, Span};
 
 /// Named memories.
 #[derive(Debug, Default)]
@@ -18,10 +20,41 @@ pub struct Store {
     entries: BTreeMap<Name, Entry>,
 }
 
+/// A memory, and its copy on a device that does not work on this machine's memory.
 #[derive(Debug)]
 struct Entry {
     dtype: DType,
     block: Block,
+    remote: Option<Box<dyn Remote>>,
+    /// The copy there is not older.
+    sent: bool,
+    /// Some: the copy there is newer; in it, what was fetched of it.
+    fetched: Option<OnceLock<Block>>,
+}
+
+impl Entry {
+    /// The bytes here, fetched first if the device has changed them.
+    fn here(&self) -> Result<&Block, DeviceError> {
+        let (Some(fetched), Some(remote)) = (&self.fetched, &self.remote) else {
+            return Ok(&self.block);
+        };
+        if let Some(block) = fetched.get() {
+            return Ok(block);
+        }
+        let mut block = Block::zeroed(self.block.len(), "what is read from the GPU")?;
+        remote.read(block.bytes_mut())?;
+        Ok(fetched.get_or_init(|| block))
+    }
+
+    /// The bytes here, to be changed.
+    fn here_mut(&mut self) -> Result<&mut Block, DeviceError> {
+        self.here()?;
+        if let Some(block) = self.fetched.take().and_then(OnceLock::into_inner) {
+            self.block = block;
+        }
+        self.sent = false;
+        Ok(&mut self.block)
+    }
 }
 
 impl Store {
@@ -42,7 +75,8 @@ impl Store {
             return Ok(());
         }
         let block = Block::zeroed(bytes, &format!("`{name}`"))?;
-        self.entries.insert(name.clone(), Entry { dtype, block });
+        let entry = Entry { dtype, block, remote: None, sent: false, fetched: None };
+        self.entries.insert(name.clone(), entry);
         Ok(())
     }
 
@@ -68,19 +102,19 @@ impl Store {
 
     /// The bytes as they are stored.
     pub fn bytes(&self, name: &Name) -> Result<&[u8], DeviceError> {
-        Ok(self.entry(name)?.block.bytes())
+        Ok(self.entry(name)?.here()?.bytes())
     }
 
     /// The bytes as they are stored, to be changed.
     pub fn bytes_mut(&mut self, name: &Name) -> Result<&mut [u8], DeviceError> {
-        Ok(self.entry_mut(name)?.block.bytes_mut())
+        Ok(self.entry_mut(name)?.here_mut()?.bytes_mut())
     }
 
     /// An f32 memory.
     pub fn f32s(&self, name: &Name) -> Result<&[f32], DeviceError> {
         let entry = self.entry(name)?;
         match entry.dtype {
-            DType::F32 => Ok(entry.block.typed()),
+            DType::F32 => Ok(entry.here()?.typed()),
             d @ (DType::Bf16 | DType::F16 | DType::I32 | DType::Bool) => {
                 Err(DeviceError::wrong_type(name, d, "f32"))
             }
@@ -91,7 +125,7 @@ impl Store {
     pub fn f32s_mut(&mut self, name: &Name) -> Result<&mut [f32], DeviceError> {
         let entry = self.entry_mut(name)?;
         match entry.dtype {
-            DType::F32 => Ok(entry.block.typed_mut()),
+            DType::F32 => Ok(entry.here_mut()?.typed_mut()),
             d @ (DType::Bf16 | DType::F16 | DType::I32 | DType::Bool) => {
                 Err(DeviceError::wrong_type(name, d, "f32"))
             }
@@ -102,7 +136,7 @@ impl Store {
     pub fn i32s(&self, name: &Name) -> Result<&[i32], DeviceError> {
         let entry = self.entry(name)?;
         match entry.dtype {
-            DType::I32 => Ok(entry.block.typed()),
+            DType::I32 => Ok(entry.here()?.typed()),
             d @ (DType::F32 | DType::Bf16 | DType::F16 | DType::Bool) => {
                 Err(DeviceError::wrong_type(name, d, "i32"))
             }
@@ -113,7 +147,7 @@ impl Store {
     pub fn i32s_mut(&mut self, name: &Name) -> Result<&mut [i32], DeviceError> {
         let entry = self.entry_mut(name)?;
         match entry.dtype {
-            DType::I32 => Ok(entry.block.typed_mut()),
+            DType::I32 => Ok(entry.here_mut()?.typed_mut()),
             d @ (DType::F32 | DType::Bf16 | DType::F16 | DType::Bool) => {
                 Err(DeviceError::wrong_type(name, d, "i32"))
             }
@@ -123,7 +157,7 @@ impl Store {
     /// Any memory as f32 numbers (booleans 0 and 1).
     pub fn floats(&self, name: &Name) -> Result<Vec<f32>, DeviceError> {
         let entry = self.entry(name)?;
-        let block = &entry.block;
+        let block = entry.here()?;
         Ok(match entry.dtype {
             DType::F32 => block.typed::<f32>().to_vec(),
             DType::Bf16 => {
@@ -140,8 +174,9 @@ impl Store {
     /// Fills a memory with numbers, rounded to its type.
     pub fn set_floats(&mut self, name: &Name, values: &[f32]) -> Result<(), DeviceError> {
         let entry = self.sized(name, values.len())?;
-        let block = &mut entry.block;
-        match entry.dtype {
+        let dtype = entry.dtype;
+        let block = entry.here_mut()?;
+        match dtype {
             DType::F32 => block.typed_mut::<f32>().copy_from_slice(values),
             DType::Bf16 => fill(block.typed_mut(), values, |v| bf16::from_f32(v).to_bits()),
             DType::F16 => fill(block.typed_mut(), values, |v| f16::from_f32(v).to_bits()),
@@ -169,8 +204,41 @@ impl Store {
         Ok(())
     }
 
-    pub(crate) fn block_mut(&mut self, name: &Name) -> Result<&mut Block, DeviceError> {
-        Ok(&mut self.entry_mut(name)?.block)
+    /// Bytes of a memory.
+    pub(crate) fn size(&self, name: &Name) -> Result<usize, DeviceError> {
+        Ok(self.entry(name)?.block.len())
+    }
+
+    /// The whole of a memory as a device sees it, up to date there. `changed`: the device will change it.
+    pub(crate) fn span<D: Device>(
+        &mut self,
+        name: &Name,
+        device: &D,
+        changed: bool,
+    ) -> Result<Span, DeviceError> {
+        let entry = self.entry_mut(name)?;
+        let bytes = entry.block.len();
+        if device.is_host() {
+            let address = entry.here_mut()?.address();
+            return Ok(Span { address, before: 0, after: bytes });
+        }
+        if entry.remote.is_none()
+            && let Memory::Remote(made) = device.alloc(bytes, &format!("`{name}`"))?
+        {
+            entry.remote = Some(made);
+        }
+        let Some(remote) = &entry.remote else {
+            return Err(DeviceError::Malformed("a device without memory".into()));
+        };
+        if !entry.sent {
+            remote.write(entry.block.bytes())?;
+            entry.sent = true;
+        }
+        if changed {
+            entry.fetched = Some(OnceLock::new());
+        }
+        let address = remote.address();
+        Ok(Span { address, before: 0, after: bytes })
     }
 
     fn sized(&mut self, name: &Name, elements: usize) -> Result<&mut Entry, DeviceError> {

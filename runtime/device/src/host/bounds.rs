@@ -5,11 +5,69 @@
 
 use cs336_compiler::kernel::{Access, Inst, Kernel, Operand};
 
+use crate::Span;
+use crate::error::DeviceError;
+
 /// Smallest and largest byte that an operand touches, from its bound address; `None`: none, or guarded.
-pub(crate) type Reach = Option<(i64, i64)>;
+type Reach = Option<(i64, i64)>;
+
+/// How far a kernel's operands reach.
+#[derive(Debug)]
+pub(crate) struct Bounds {
+    reaches: Vec<Reach>,
+}
+
+impl Bounds {
+    /// Of a kernel.
+    pub(crate) fn new(kernel: &Kernel) -> Self {
+        Self { reaches: reaches(kernel) }
+    }
+
+    /// Addresses of the operands' coordinates 0, after checking that they stay inside their spans.
+    pub(crate) fn bind(
+        &self,
+        kernel: &Kernel,
+        spans: &[Span],
+        params: &[u32],
+        origin: &str,
+    ) -> Result<Vec<*mut u8>, DeviceError> {
+        let operands = kernel.operands();
+        if operands.len() != spans.len() {
+            return Err(DeviceError::Malformed(format!(
+                "`{origin}` binds {} operands of {}",
+                spans.len(),
+                operands.len()
+            )));
+        }
+        let mut addresses = Vec::with_capacity(spans.len());
+        for (i, ((operand, span), reach)) in
+            operands.into_iter().zip(spans).zip(&self.reaches).enumerate()
+        {
+            let size = operand.dtype.bytes() as i64;
+            let moved = match operand.dynamic {
+                Some((param, stride)) => {
+                    let value = params.get(param as usize).copied().unwrap_or(0) as i32;
+                    i64::from(value) * stride * size
+                }
+                None => 0,
+            };
+            if let Some((low, high)) = reach {
+                let under = -(span.before as i64) - (low + moved);
+                let over = high + moved - span.after as i64;
+                let by = under.max(over);
+                if by > 0 {
+                    let origin = origin.to_owned();
+                    return Err(DeviceError::OutOfBounds { origin, operand: i, by });
+                }
+            }
+            addresses.push(span.address.wrapping_offset((operand.offset * size + moved) as isize));
+        }
+        Ok(addresses)
+    }
+}
 
 /// The reach of every operand.
-pub(crate) fn reaches(kernel: &Kernel) -> Vec<Reach> {
+fn reaches(kernel: &Kernel) -> Vec<Reach> {
     let extents = kernel.extents();
     let mut all: Vec<Reach> =
         kernel.operands().iter().map(|operand| linear(operand, &extents)).collect();

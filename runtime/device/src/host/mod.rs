@@ -28,9 +28,9 @@ use cs336_compiler::kernel::Kernel;
 
 use crate::error::DeviceError;
 use crate::memory::Block;
-use crate::{Device, Span};
+use crate::{Device, Memory, Params, Span};
 use attention::{Backward, Forward};
-use bounds::Reach;
+use bounds::Bounds;
 use gemm::GemmCode;
 use loops::{ColReduceCode, LoopCode};
 use pool::Pool;
@@ -58,7 +58,7 @@ impl Cpu {
 pub struct Compiled {
     kernel: Kernel,
     body: Body,
-    reaches: Vec<Reach>,
+    bounds: Bounds,
 }
 
 #[derive(Debug)]
@@ -75,34 +75,17 @@ enum Body {
 
 impl Device for Cpu {
     type Kernel = Arc<Compiled>;
+    type Recorded = ();
 
-    fn alloc(&self, bytes: usize, what: &str) -> Result<Block, DeviceError> {
-        Block::zeroed(bytes, what)
+    fn is_host(&self) -> bool {
+        true
     }
 
-    fn upload(&self, to: &mut Block, offset: usize, bytes: &[u8]) -> Result<(), DeviceError> {
-        let range = offset..offset.saturating_add(bytes.len());
-        match to.bytes_mut().get_mut(range) {
-            Some(to) => {
-                to.copy_from_slice(bytes);
-                Ok(())
-            }
-            None => Err(DeviceError::Malformed("an upload reaches past its block".into())),
-        }
+    fn alloc(&self, bytes: usize, what: &str) -> Result<Memory, DeviceError> {
+        Block::zeroed(bytes, what).map(Memory::Host)
     }
 
-    fn download(&self, from: &Block, offset: usize, bytes: &mut [u8]) -> Result<(), DeviceError> {
-        let range = offset..offset.saturating_add(bytes.len());
-        match from.bytes().get(range) {
-            Some(from) => {
-                bytes.copy_from_slice(from);
-                Ok(())
-            }
-            None => Err(DeviceError::Malformed("a download reaches past its block".into())),
-        }
-    }
-
-    fn load(&self, kernel: &Kernel) -> Result<Arc<Compiled>, DeviceError> {
+    fn load(&self, kernel: &Kernel, _aligned: &[usize]) -> Result<Arc<Compiled>, DeviceError> {
         // Looked up by value; the order of the map is never seen.
         #[allow(clippy::disallowed_types, reason = "see above")]
         static CACHE: OnceLock<Mutex<HashMap<Kernel, Weak<Compiled>>>> = OnceLock::new();
@@ -122,13 +105,31 @@ impl Device for Cpu {
         &self,
         kernel: &Arc<Compiled>,
         operands: &[Span],
-        params: &[u32],
+        params: &Params<'_>,
         origin: &str,
     ) -> Result<(), DeviceError> {
-        let addresses = kernel.bind(operands, params, origin)?;
+        let addresses = kernel.bounds.bind(&kernel.kernel, operands, params.words, origin)?;
         // SAFETY: `bind` has checked every operand's reach against its span (guarded ones are the verifier's), and plans bind
         // written operands to memory that no other operand uses differently.
-        unsafe { kernel.run(&self.pool, &addresses, params) };
+        unsafe { kernel.run(&self.pool, &addresses, params.words) };
+        Ok(())
+    }
+
+    fn copy(&self, to: *mut u8, from: *const u8, bytes: usize) -> Result<(), DeviceError> {
+        // SAFETY: the caller has checked both; a plan copies between views that do not overlap, and `copy` would even allow it.
+        unsafe { std::ptr::copy(from, to, bytes) };
+        Ok(())
+    }
+
+    fn zero(&self, to: *mut u8, bytes: usize) -> Result<(), DeviceError> {
+        // SAFETY: the caller has checked that the bytes are inside their buffer.
+        unsafe { std::ptr::write_bytes(to, 0, bytes) };
+        Ok(())
+    }
+
+    fn read(&self, from: *const u8, to: &mut [u8]) -> Result<(), DeviceError> {
+        // SAFETY: as `zero`.
+        unsafe { std::ptr::copy(from, to.as_mut_ptr(), to.len()) };
         Ok(())
     }
 
@@ -139,6 +140,25 @@ impl Device for Cpu {
 
     fn enter<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
         self.pool.enter(f)
+    }
+
+    fn record(
+        &self,
+        _work: &mut dyn FnMut() -> Result<(), DeviceError>,
+    ) -> Result<Option<()>, DeviceError> {
+        // A launch is a call.
+        Ok(None)
+    }
+
+    fn replay(&self, (): &()) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
+    fn time(&self, work: &mut dyn FnMut() -> Result<(), DeviceError>) -> Result<f64, DeviceError> {
+        #[allow(clippy::disallowed_methods, reason = "a profile is made of times; nothing else is")]
+        let started = std::time::Instant::now();
+        work()?;
+        Ok(started.elapsed().as_secs_f64())
     }
 }
 
@@ -152,48 +172,7 @@ impl Compiled {
             Kernel::Gemm(k) => Body::Gemm(GemmCode::new(k)?),
             Kernel::Scatter(_) | Kernel::RowOp(_) => Body::Fixed,
         };
-        Ok(Self { kernel: kernel.clone(), body, reaches: bounds::reaches(kernel) })
-    }
-
-    /// Addresses of the operands' coordinates 0, after checking that they stay inside their spans.
-    fn bind(
-        &self,
-        spans: &[Span],
-        params: &[u32],
-        origin: &str,
-    ) -> Result<Vec<*mut u8>, DeviceError> {
-        let operands = self.kernel.operands();
-        if operands.len() != spans.len() {
-            return Err(DeviceError::Malformed(format!(
-                "`{origin}` binds {} operands of {}",
-                spans.len(),
-                operands.len()
-            )));
-        }
-        let mut addresses = Vec::with_capacity(spans.len());
-        for (i, ((operand, span), reach)) in
-            operands.into_iter().zip(spans).zip(&self.reaches).enumerate()
-        {
-            let size = operand.dtype.bytes() as i64;
-            let moved = match operand.dynamic {
-                Some((param, stride)) => {
-                    let value = params.get(param as usize).copied().unwrap_or(0) as i32;
-                    i64::from(value) * stride * size
-                }
-                None => 0,
-            };
-            if let Some((low, high)) = reach {
-                let under = -(span.before as i64) - (low + moved);
-                let over = high + moved - span.after as i64;
-                let by = under.max(over);
-                if by > 0 {
-                    let origin = origin.to_owned();
-                    return Err(DeviceError::OutOfBounds { origin, operand: i, by });
-                }
-            }
-            addresses.push(span.address.wrapping_offset((operand.offset * size + moved) as isize));
-        }
-        Ok(addresses)
+        Ok(Self { kernel: kernel.clone(), body, bounds: Bounds::new(kernel) })
     }
 
     /// # Safety
