@@ -10,7 +10,6 @@ use crate::check::{kinds, row_lower};
 use crate::graph::Graph;
 use crate::graph::cost::{CostTable, cost};
 use crate::pipeline::compile;
-use crate::plan::Target;
 use crate::problem::Problems;
 use crate::programs::{Compiled, DecodePrograms, TrainPrograms};
 use crate::row::Rows;
@@ -77,7 +76,7 @@ impl Checked<'_> {
         micro_rows: Option<usize>,
     ) -> Result<TrainPrograms, Problems> {
         let (parts, rows) = self.parts(node)?;
-        let micro_rows = kinds::micro_rows(rows, parts.seq, micro_rows);
+        let micro_rows = kinds::micro_rows(&self.eval.world.target(), rows, parts.seq, micro_rows);
         let micro_count = rows / micro_rows;
         let eval_rows = micro_rows.min(32);
         let made = (|| {
@@ -135,7 +134,7 @@ impl Checked<'_> {
         with_grad: bool,
     ) -> Result<Compiled, Problems> {
         match self.eval.apply_graph(name, inputs, weights, sizes, with_grad) {
-            Some(made) => compile(made.graph, &Target::cpu()).map_err(|bug| self.fault(&bug)),
+            Some(made) => self.compiled(made.graph),
             None => Err(self.eval.problems.clone()),
         }
     }
@@ -170,7 +169,8 @@ impl Checked<'_> {
     }
 
     fn compiled(&mut self, graph: Graph) -> Result<Compiled, Problems> {
-        compile(graph, &Target::cpu()).map_err(|bug| self.fault(&bug))
+        let target = self.eval.world.target();
+        compile(graph, &target).map_err(|bug| self.fault(&bug))
     }
 
     /// A fault of ours, as a problem with its dump.

@@ -11,7 +11,7 @@ pub fn compile(graph: Graph, target: &Target) -> Result<Compiled, Bug> {
     verify::verify(&graph)?;
     let graph = rewrite::simplify(graph);
     verify::verify(&graph)?;
-    let graph = blocks::in_blocks(graph, blocks::LIMIT);
+    let graph = blocks::in_blocks(graph, target.block);
     verify::verify(&graph)?;
     let graph = layout::arrange(&graph);
     verify::verify(&graph)?;

@@ -2,6 +2,8 @@
 //!
 //! The compiler reads no file, clock, environment variable or device. Whoever calls it brings a [`World`].
 
+use crate::plan::Target;
+
 /// What the compiler may ask.
 pub trait World {
     /// The text of the file that `path` names when written in the file `from` (`None`: on the command line), together
@@ -15,6 +17,11 @@ pub trait World {
     /// there, or does not say before it is read.
     fn columns(&self, _form: &str, _pattern: &str, _base: &str) -> Option<Vec<String>> {
         None
+    }
+
+    /// What plans are made for.
+    fn target(&self) -> Target {
+        Target::cpu()
     }
 }
 

@@ -17,10 +17,7 @@ use super::{
     Type,
 };
 
-/// Bytes of a product in f32 above which it is computed in blocks: what two cores have of the last cache.
-pub const LIMIT: usize = 16 << 20;
-
-/// The graph with large products in blocks.
+/// The graph with products of more than `limit` bytes of f32 in blocks; see [`Target`](crate::plan::Target).
 pub fn in_blocks(graph: Graph, limit: usize) -> Graph {
     let mut graph = graph;
     for node in &mut graph.nodes {

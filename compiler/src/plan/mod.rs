@@ -158,11 +158,28 @@ pub struct Target {
     pub reduce_chunks: usize,
     /// The dtype of parameters in kernels is always f32 or i32; kept for targets with native 16-bit arithmetic.
     pub compute: DType,
+    /// Logits of more bytes are computed row by row; see [`blocks`](crate::graph::blocks).
+    pub block: usize,
+    /// Positions of a micro-batch that keep the machine busy: a step of more is cut.
+    pub positions: usize,
 }
 
 impl Target {
     /// The CPU backend.
     pub fn cpu() -> Self {
-        Self { name: "cpu".into(), reduce_chunks: 16, compute: DType::F32 }
+        Self {
+            name: "cpu".into(),
+            reduce_chunks: 16,
+            compute: DType::F32,
+            // What caches hold, while products are still large.
+            block: 16 << 20,
+            positions: 16 << 10,
+        }
+    }
+
+    /// The CUDA backend.
+    pub fn cuda() -> Self {
+        // Products of fewer rows would not fill a large GPU.
+        Self { name: "cuda".into(), block: 512 << 20, positions: 64 << 10, ..Self::cpu() }
     }
 }

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use cs336_device::Cpu;
 use cs336_lab::apply::{Tensors, given};
 use cs336_lab::{Exit, LabError, arrays};
 
@@ -38,7 +37,8 @@ pub(crate) fn apply(
         gradients: optional(&files.grad)?,
     };
     let sizes = sizes.iter().map(|text| axis_size(text)).collect::<Result<Vec<_>, _>>()?;
-    let known = Known::new(host, source);
+    let mut known = Known::new(host, source);
+    let device = known.device(machine)?;
     let disk = known.disk();
     // Layers of a file are of use also where its nodes are not sound, so only what the application meets counts.
     let mut checked = known.program(&disk, source).checked();
@@ -46,7 +46,7 @@ pub(crate) fn apply(
     let with_grad = files.grad.is_some();
     let program =
         compiled(&mut checked, |c| c.apply_program(name, &inputs, &weights, &sizes, with_grad))?;
-    let outputs = cs336_lab::apply::apply(&program, &tensors, &Cpu::new(machine.threads)?)?;
+    let outputs = cs336_lab::apply::apply(&program, &tensors, &device)?;
     arrays::write(&files.out, &outputs)?;
     for output in &outputs {
         crate::print(&format!("{} {:?}", output.name, output.shape));

@@ -245,6 +245,19 @@ pub(crate) struct Machine {
     /// Threads; results do not depend on them
     #[arg(long, value_name = "N", value_parser = a_few)]
     pub(crate) threads: Option<usize>,
+    /// What runs it
+    #[arg(long, value_enum, default_value_t = Wanted::Auto, value_name = "DEVICE")]
+    pub(crate) device: Wanted,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Wanted {
+    /// The first GPU if there is one, else the processor
+    Auto,
+    /// The processor
+    Cpu,
+    /// The first GPU
+    Cuda,
 }
 
 /// Threads or runs at a time, at most: more would be a slip of the pen, and the system would give up before the run does.

@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use cs336_compiler::plan::Target;
 use cs336_compiler::world::World;
 use cs336_lab::Host;
 use cs336_lab::facts::Facts;
@@ -49,9 +50,15 @@ pub(crate) struct Disk<'a> {
     pub(crate) facts: &'a Facts,
     /// What this machine reached in its calibration, in model FLOPs per second.
     pub(crate) flops_per_second: Option<f64>,
+    /// What plans are made for.
+    pub(crate) target: Target,
 }
 
 impl World for Disk<'_> {
+    fn target(&self) -> Target {
+        self.target.clone()
+    }
+
     fn read(&self, path: &str, from: Option<&str>) -> Result<(String, String), String> {
         let path = resolve(path, from);
         let shown = path.to_string_lossy().into_owned();

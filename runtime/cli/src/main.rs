@@ -108,6 +108,11 @@ fn print(text: &str) {
     writeln!(std::io::stdout(), "{text}").ok();
 }
 
+/// Something to know that is no answer: to standard error.
+fn remark(text: &str) {
+    writeln!(std::io::stderr(), "{text}").ok();
+}
+
 /// Problems: to standard output as JSON, else to standard error.
 fn tell(style: Style, text: &str) {
     if style.json {

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use cs336_compiler::check::hir::Spec;
-use cs336_device::Cpu;
 use cs336_device::doctor::{Calibration, calibrate};
 use cs336_lab::profile::{Profiled, profile as measure};
 use cs336_lab::{Exit, Host, LabError};
@@ -25,7 +24,8 @@ pub(crate) fn profile(
     machine: &Machine,
 ) -> Result<Exit, LabError> {
     let began = host.seconds();
-    let known = Known::new(host, source);
+    let mut known = Known::new(host, source);
+    let device = known.device(machine)?;
     let disk = known.disk();
     let mut checked = known.program(&disk, source).sound()?;
     let trains: Vec<String> = (checked.nodes.values())
@@ -46,7 +46,6 @@ pub(crate) fn profile(
     let micro = spec.execution.micro_rows.map(|rows| rows as usize);
     let programs = compiled(&mut checked, |c| c.train_programs(&name, micro))?;
     let compile = host.seconds() - began;
-    let device = Cpu::new(machine.threads)?;
     let ceilings = calibrate(&device)?;
     let flops = executed(&programs.step.plan.steps);
     let found = measure(programs, &device, &ceilings, host, steps.max(1))?;

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use cs336_device::Cpu;
 use cs336_lab::experiment::{self, Settings};
 use cs336_lab::train::Outcome;
 use cs336_lab::{Exit, LabError};
@@ -30,12 +29,12 @@ pub(crate) fn run(
     asked: Asked,
     machine: &Machine,
 ) -> Result<Exit, LabError> {
-    let known = Known::new(host, source);
+    let mut known = Known::new(host, source);
+    let device = known.device(machine)?;
     let disk = known.disk();
     let program = known.program(&disk, source);
     warn(style, &program.sound()?);
     crate::status::warn(style, &cs336_lab::rundir::list(&nodes.runs)?);
-    let device = Cpu::new(machine.threads)?;
     let settings = Settings {
         root: nodes.runs.clone(),
         cache: known.cache.clone(),

@@ -4,10 +4,12 @@
 
 use std::time::Instant;
 
+use crate::cuda::Cuda;
 use crate::error::DeviceError;
 use crate::host::Cpu;
 use crate::host::gemm::{Matrix, multiply};
 use crate::host::pool::cut;
+use crate::processor::Processor;
 
 /// The result of a calibration.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -30,7 +32,32 @@ pub struct Calibration {
 const ROUNDS: usize = 3;
 
 /// Measures, in a few seconds. The best counts, since other work on the machine only ever makes it slower.
-pub fn calibrate(device: &Cpu) -> Result<Calibration, DeviceError> {
+pub fn calibrate(device: &Processor) -> Result<Calibration, DeviceError> {
+    match device {
+        Processor::Cpu(cpu) => Ok(cpu_speed(cpu)),
+        Processor::Cuda(gpu) => gpu_speed(gpu),
+    }
+}
+
+/// The same of a GPU. Contractions are those of bf16, 8192 x 8192, on random numbers.
+fn gpu_speed(gpu: &Cuda) -> Result<Calibration, DeviceError> {
+    let info = gpu.info()?;
+    let (contraction, copy) = gpu.speed()?;
+    Ok(Calibration {
+        threads: 1,
+        gemm_gflops: contraction / 1e9,
+        copy_gb_per_s: copy / 1e9,
+        memory_bytes: Some(info.memory.0 as u64),
+        processor: info.name,
+        features: vec![format!(
+            "compute capability {}.{}",
+            info.capability / 10,
+            info.capability % 10
+        )],
+    })
+}
+
+fn cpu_speed(device: &Cpu) -> Calibration {
     let (mut gemm, mut copy) = (0.0f64, 0.0f64);
     for round in 0..ROUNDS {
         if round > 0 {
@@ -39,14 +66,14 @@ pub fn calibrate(device: &Cpu) -> Result<Calibration, DeviceError> {
         gemm = gemm.max(gemm_gflops(device));
         copy = copy.max(copy_gb_per_s(device));
     }
-    Ok(Calibration {
+    Calibration {
         threads: device.threads(),
         gemm_gflops: gemm,
         copy_gb_per_s: copy,
         memory_bytes: memory_bytes(),
         processor: processor(),
         features: features(),
-    })
+    }
 }
 
 fn gemm_gflops(device: &Cpu) -> f64 {
@@ -137,7 +164,7 @@ mod tests {
     fn the_machine_is_measured_quickly() {
         let started = Instant::now();
         let cpu = Cpu::new(None).expect("threads");
-        let found = calibrate(&cpu).expect("measures");
+        let found = calibrate(&Processor::Cpu(cpu)).expect("measures");
         assert!(found.gemm_gflops > 0.1 && found.copy_gb_per_s > 0.01, "{found:?}");
         assert!(!found.processor.is_empty());
         // Generous, since tests share the machine with others.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use cs336_compiler::kernel::Kernel;
+use cs336_compiler::plan::Target;
 
 use crate::cuda::{Cuda, Loaded, Recorded};
 use crate::error::DeviceError;
@@ -29,11 +30,27 @@ pub enum AnyKernel {
 }
 
 impl Processor {
-    /// The name of the target that plans for it are made for.
-    pub fn name(&self) -> &'static str {
+    /// What plans for it are made for.
+    pub fn target(&self) -> Target {
         match self {
-            Self::Cpu(_) => "cpu",
-            Self::Cuda(_) => "cuda",
+            Self::Cpu(_) => Target::cpu(),
+            Self::Cuda(_) => Target::cuda(),
+        }
+    }
+
+    /// How many threads it uses; a GPU is one place for one run at a time.
+    pub fn threads(&self) -> usize {
+        match self {
+            Self::Cpu(device) => device.threads(),
+            Self::Cuda(_) => 1,
+        }
+    }
+
+    /// The same with so many threads of its own.
+    pub fn with_threads(&self, threads: usize) -> Result<Self, DeviceError> {
+        match self {
+            Self::Cpu(_) => Cpu::new(Some(threads)).map(Self::Cpu),
+            Self::Cuda(device) => Ok(Self::Cuda(device.clone())),
         }
     }
 }

@@ -9,7 +9,7 @@ use cs336_compiler::graph::Role;
 use cs336_compiler::graph::indices::indices;
 use cs336_compiler::programs::Compiled;
 use cs336_compiler::scalar::DType;
-use cs336_device::{Cpu, Executable, RuntimeValues, Store};
+use cs336_device::{Executable, Processor, RuntimeValues, Store};
 
 use crate::arrays::Array;
 use crate::error::LabError;
@@ -38,7 +38,11 @@ pub fn given(arrays: &[Array]) -> Result<Vec<Given>, LabError> {
 }
 
 /// Runs the compiled application on the tensors.
-pub fn apply(compiled: &Compiled, tensors: &Tensors, device: &Cpu) -> Result<Vec<Array>, LabError> {
+pub fn apply(
+    compiled: &Compiled,
+    tensors: &Tensors,
+    device: &Processor,
+) -> Result<Vec<Array>, LabError> {
     let graph = &compiled.graph;
     let mut store = Store::new();
     let mut place = 0;

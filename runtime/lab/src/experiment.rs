@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use cs336_compiler::check::hir::{Node, Nodes, Spec, TrainSpec};
 use cs336_compiler::front::{Checked, check};
 use cs336_compiler::world::World;
-use cs336_device::Cpu;
+use cs336_device::Processor;
 use cs336_table::Ledger;
 use indexmap::IndexSet;
 
@@ -123,7 +123,7 @@ pub fn run(
     program: Program<'_>,
     targets: &[String],
     settings: &Settings,
-    device: &Cpu,
+    device: &Processor,
     host: &dyn Host,
     stop: &AtomicBool,
     watcher: &mut dyn Watcher,
@@ -142,7 +142,7 @@ fn run_all(
     program: Program<'_>,
     targets: &[String],
     settings: &Settings,
-    device: &Cpu,
+    device: &Processor,
     around: &mut Around<'_>,
     at: &mut String,
 ) -> Result<Report, LabError> {
@@ -151,7 +151,8 @@ fn run_all(
     let mut checked = program.sound()?;
     let room = Room::new(&settings.cache);
     let known = Known::read(&settings.root)?;
-    let bench = Bench { room: &room, settings, known: &known, host, threads: device.threads() };
+    let bench =
+        Bench { room: &room, settings, known: &known, host, threads: device.threads(), device };
     let mut summary = Report::default();
     let mut fitted = fits::Fits::new();
     let mut without: Vec<String> = Vec::new();
@@ -324,7 +325,7 @@ fn run_train(
     spec: &TrainSpec,
     data: &Encoded,
     bench: Bench<'_>,
-    device: &Cpu,
+    device: &Processor,
     around: &mut Around<'_>,
 ) -> Result<Outcome, LabError> {
     // Who names a run that failed wants it tried again.

@@ -12,7 +12,7 @@ use cs336_compiler::front::Checked;
 use cs336_compiler::lower::risk;
 use cs336_compiler::programs::{Compiled, TrainPrograms};
 use cs336_data::{Batches, Tokenizer, Windows};
-use cs336_device::Cpu;
+use cs336_device::Processor;
 use serde_json::{Value, json};
 
 use crate::data::{Encoded, Room};
@@ -100,6 +100,7 @@ pub(crate) struct Bench<'a> {
     pub(crate) known: &'a Known,
     pub(crate) host: &'a dyn Host,
     pub(crate) threads: usize,
+    pub(crate) device: &'a Processor,
 }
 
 /// Which run a node is, and where it is.
@@ -256,7 +257,7 @@ impl Job {
     /// Begins or goes on. What goes wrong is written into the run's folder.
     pub(crate) fn carry_out(
         mut self,
-        device: &Cpu,
+        device: &Processor,
         compile: Box<CompileDecode<'_>>,
         peak_flops: Option<f64>,
         around: &mut Around<'_>,

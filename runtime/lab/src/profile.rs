@@ -10,7 +10,7 @@ use cs336_compiler::plan::Step;
 use cs336_compiler::programs::TrainPrograms;
 use cs336_data::Batch;
 use cs336_device::doctor::Calibration;
-use cs336_device::{Cpu, ProfileRow};
+use cs336_device::{Processor, ProfileRow};
 use serde::Serialize;
 
 use crate::error::LabError;
@@ -67,7 +67,7 @@ impl Profiled {
 /// Times `count` steps after the first.
 pub fn profile(
     programs: TrainPrograms,
-    device: &Cpu,
+    device: &Processor,
     machine: &Calibration,
     host: &dyn Host,
     count: usize,

@@ -15,7 +15,7 @@ use std::time::Duration;
 use cs336_compiler::check::hir::{Node, Spec};
 use cs336_compiler::front::Checked;
 use cs336_compiler::programs::DecodePrograms;
-use cs336_device::Cpu;
+use cs336_device::Processor;
 
 use crate::error::LabError;
 use crate::host::Host;
@@ -280,6 +280,7 @@ impl<'a, 'w, 'e> Pool<'a, 'w, 'e> {
         let threads = (self.bench.threads.saturating_sub(taken) / places).max(1);
         let running = Running { bytes: job.peak_bytes(), threads, progress: None };
         self.running.insert(at, running);
+        let device = self.bench.device;
         let (host, stop, tell) = (self.bench.host, self.around.stop, tell.clone());
         let share = threads as f64 / self.bench.threads.max(1) as f64;
         let peak = self.bench.settings.peak_flops.map(|peak| peak * share);
@@ -287,7 +288,7 @@ impl<'a, 'w, 'e> Pool<'a, 'w, 'e> {
         let spawned =
             std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, move || {
                 let node = job.node.clone();
-                let run = || carry_out(*job, at, threads, peak, host, stop, &tell);
+                let run = || carry_out(*job, at, (device, threads), peak, host, stop, &tell);
                 let result =
                     catch_unwind(AssertUnwindSafe(run)).unwrap_or(Err(LabError::Crashed { node }));
                 tell.send(Event::Ended(at, result)).ok();
@@ -414,13 +415,13 @@ impl<'a, 'w, 'e> Pool<'a, 'w, 'e> {
 fn carry_out(
     job: Job,
     at: usize,
-    threads: usize,
+    (device, threads): (&Processor, usize),
     peak_flops: Option<f64>,
     host: &dyn Host,
     stop: &std::sync::atomic::AtomicBool,
     tell: &Sender<Event>,
 ) -> Result<Outcome, LabError> {
-    let device = Cpu::new(Some(threads))?;
+    let device = device.with_threads(threads)?;
     let gone = || LabError::Crashed { node: "the sweep's own thread".to_owned() };
     let compile = |prompt: usize, capacity: usize| {
         let (reply, answer) = channel();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use cs336_compiler::world::World;
-use cs336_device::Cpu;
+use cs336_device::{Cpu, Processor};
 use cs336_lab::experiment::{Program, Report, Settings, run};
 use cs336_lab::facts::Facts;
 use cs336_lab::progress::{Note, Progress, Watcher};
@@ -104,7 +104,7 @@ impl Place {
         let root = self.folder.path().join(runs);
         let settings =
             Settings { root, cache, yes: false, peak_flops: None, retry_failed: false, jobs: None };
-        let device = Cpu::new(Some(threads)).expect("threads");
+        let device = Processor::Cpu(Cpu::new(Some(threads)).expect("threads"));
         self.stop.store(false, Ordering::SeqCst);
         let mut watch =
             Watch { stop: &self.stop, after: stop_after, steps: Cell::new(0), notes: Vec::new() };

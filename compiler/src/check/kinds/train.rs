@@ -169,9 +169,8 @@ pub(super) fn train(eval: &mut Eval<'_>, n: &Rc<NodeValue>) -> Option<Costed> {
 
 /// Rows per micro-batch: as asked, else at most so many positions as keep a machine busy and its memory free; a divisor of the rows of a
 /// batch.
-pub fn micro_rows(rows: usize, seq: usize, wanted: Option<usize>) -> usize {
-    const POSITIONS: usize = 16 * 1024;
-    let fitting = (POSITIONS / seq.max(1)).max(1);
+pub fn micro_rows(target: &Target, rows: usize, seq: usize, wanted: Option<usize>) -> usize {
+    let fitting = (target.positions / seq.max(1)).max(1);
     let wanted = wanted.unwrap_or(fitting).clamp(1, rows.max(1));
     (1..=wanted).rev().find(|n| rows.is_multiple_of(*n)).unwrap_or(1)
 }
@@ -180,7 +179,12 @@ pub fn micro_rows(rows: usize, seq: usize, wanted: Option<usize>) -> usize {
 /// graph of a step as it would run.
 fn traced(eval: &mut Eval<'_>, t: &TrainSpec, parts: &TrainParts) -> Option<Graph> {
     let rows = (t.batch_tokens / t.seq.max(1)).max(1) as usize;
-    let micro = micro_rows(rows, parts.seq, t.execution.micro_rows.map(|m| m as usize));
+    let micro = micro_rows(
+        &eval.world.target(),
+        rows,
+        parts.seq,
+        t.execution.micro_rows.map(|m| m as usize),
+    );
     let kinds = eval.weight_views(parts)?;
     eval.eval_graph(parts, 1)?;
     let step = eval.step_graph(parts, micro, rows / micro)?;
@@ -190,7 +194,7 @@ fn traced(eval: &mut Eval<'_>, t: &TrainSpec, parts: &TrainParts) -> Option<Grap
 
 /// The bytes at the peak of a step, by class, of the plan that would run; nothing is emitted for it.
 fn step_memory(eval: &mut Eval<'_>, step: Graph, span: Span) -> Option<Vec<(Class, usize)>> {
-    match compile(step, &Target::cpu()) {
+    match compile(step, &eval.world.target()) {
         Ok(compiled) => Some(compiled.plan.memory),
         Err(bug) => {
             eval.problem(bug.problem(span));

@@ -79,6 +79,40 @@ impl Cuda {
     }
 }
 
+/// Sizes of the products and copies that say what a GPU can do.
+const SIDE: usize = 8192;
+const COPIED: usize = 1 << 30;
+
+impl Cuda {
+    /// FLOPs per second of bf16 contractions, and bytes per second (read and written) of copies: the best of a few.
+    pub fn speed(&self) -> Result<(f64, f64), DeviceError> {
+        let context = &self.inner.context;
+        let memory = |what| driver::Memory::zeroed(context, COPIED, what);
+        let (a, b, c) = (memory("a factor")?, memory("a factor")?, memory("a product")?);
+        // Random bits of small numbers: zeroes would take less power and be faster.
+        let mut bits = 1u32;
+        let values: Vec<u8> = (0..SIDE * SIDE)
+            .flat_map(|_| {
+                bits = bits.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                half::bf16::from_f32((bits >> 8) as f32 / 8_388_608.0 - 1.0).to_le_bytes()
+            })
+            .collect();
+        for factor in [&a, &b] {
+            context.write(factor.address(), &values)?;
+        }
+        let product = Product::new(&self.inner.blas, Shape::square(SIDE), [256; 3])?;
+        let at = [a.address(), b.address(), c.address()];
+        let (mut least, mut copy) = (f64::INFINITY, f64::INFINITY);
+        for _ in 0..12 {
+            // SAFETY: three matrices of that size.
+            least = least.min(context.time(&mut || unsafe { product.run(at, false) })?);
+            copy = copy.min(context.time(&mut || context.copy(c.address(), a.address(), COPIED))?);
+        }
+        let flops = 2.0 * (SIDE as f64).powi(3);
+        Ok((flops / least, 2.0 * COPIED as f64 / copy))
+    }
+}
+
 /// Compiles the text of a kernel for an architecture such as `sm_80`, without a GPU: NVRTC alone is needed. Gives the size of the machine code.
 pub fn compile_only(
     kernel: &Kernel,

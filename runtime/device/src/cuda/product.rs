@@ -77,6 +77,14 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
+    /// A product of two square matrices of bf16, by rows.
+    pub(crate) fn square(n: usize) -> Self {
+        let matrix =
+            Matrix { dtype: DType::Bf16, rows: n, cols: n, lead: n as i64, transposed: false };
+        let (first, second, out) = (matrix, matrix, matrix);
+        Self { swapped: true, first, second, out, batch: 1, steps: [0; 3], add: false }
+    }
+
     /// None: the library has no words for it.
     pub(crate) fn of(k: &Gemm) -> Option<Self> {
         let types = (k.a.dtype, k.b.dtype, k.c.dtype);

@@ -10,7 +10,7 @@ use cs336_compiler::graph::{Graph, Name, Type};
 use cs336_compiler::programs::{Compiled, DecodePrograms, StateInfo, StateStart, TrainPrograms};
 use cs336_compiler::scalar::DType;
 use cs336_data::Batch;
-use cs336_device::{Cpu, DeviceError, Executable, Options, Profile, RuntimeValues, Store};
+use cs336_device::{DeviceError, Executable, Options, Processor, Profile, RuntimeValues, Store};
 
 use super::{Machine, StepInput, StepOutput};
 use crate::checkpoint::Tensor;
@@ -22,7 +22,7 @@ pub type CompileDecode<'a> = dyn FnMut(usize, usize) -> Result<DecodePrograms, L
 /// See the module.
 #[allow(missing_debug_implementations, reason = "it holds a closure")]
 pub struct PlanMachine<'a> {
-    device: Cpu,
+    device: Processor,
     store: Store,
     programs: TrainPrograms,
     step: Program,
@@ -35,7 +35,7 @@ pub struct PlanMachine<'a> {
 
 /// A plan that is ready, and the storages that it wants besides weights and states.
 struct Program {
-    executable: Executable,
+    executable: Executable<Processor>,
     columns: Vec<(Name, Type)>,
     results: Vec<(Name, Type)>,
 }
@@ -49,7 +49,7 @@ struct Writer {
 impl<'a> PlanMachine<'a> {
     /// The model of `programs`, without weights until it is initialised or restored.
     pub fn new(
-        device: &Cpu,
+        device: &Processor,
         programs: TrainPrograms,
         compile: Box<CompileDecode<'a>>,
     ) -> Result<Self, LabError> {
@@ -238,7 +238,11 @@ impl Machine for PlanMachine<'_> {
 }
 
 impl Program {
-    fn new(device: &Cpu, compiled: &Compiled, kept: &[(Name, Type)]) -> Result<Self, LabError> {
+    fn new(
+        device: &Processor,
+        compiled: &Compiled,
+        kept: &[(Name, Type)],
+    ) -> Result<Self, LabError> {
         let (columns, results) = storages(&compiled.graph, kept);
         Ok(Self { executable: Executable::new(&compiled.plan, device)?, columns, results })
     }
