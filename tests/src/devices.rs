@@ -2,6 +2,7 @@
 
 #[allow(clippy::disallowed_types, reason = "asked for membership only")]
 use std::collections::HashSet;
+use std::io::Write as _;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use cs336_compiler::check::hir::Spec;
@@ -35,7 +36,7 @@ pub(crate) fn gpu() -> Option<&'static Cuda> {
     let found = GPU.get_or_init(|| {
         let found = Cuda::new(None);
         if let Err(why) = &found {
-            eprintln!("skipped, needs cuda: values on the GPU ({why})");
+            say(&format!("skipped, needs cuda: values on the GPU ({why})"));
         }
         found.ok()
     });
@@ -87,6 +88,11 @@ pub(crate) fn trials(files: &[SuiteFile]) -> Vec<Trial> {
         .collect()
 }
 
+/// To standard error, whatever the runner does with its own output.
+fn say(text: &str) {
+    writeln!(std::io::stderr(), "{text}").ok();
+}
+
 fn compile_all(kernels: &[Kernel], arch: &str) -> Result<(), Failed> {
     let folder = std::env::var_os("XDG_CACHE_HOME")
         .map(std::path::PathBuf::from)
@@ -97,13 +103,13 @@ fn compile_all(kernels: &[Kernel], arch: &str) -> Result<(), Failed> {
         match compile_only(kernel, arch, folder.clone()) {
             Ok(_) => {}
             Err(why) if why.code() == "E0810" => {
-                eprintln!("skipped, needs NVRTC: texts for {arch} ({why})");
+                say(&format!("skipped, needs NVRTC: texts for {arch} ({why})"));
                 return Ok(());
             }
             Err(why) => complaints.push(format!("{why}\n{kernel:?}")),
         }
     }
-    eprintln!("{} texts compile for {arch}", kernels.len() - complaints.len());
+    say(&format!("{} texts compile for {arch}", kernels.len() - complaints.len()));
     if complaints.is_empty() {
         return Ok(());
     }

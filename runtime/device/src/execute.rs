@@ -390,14 +390,14 @@ impl<D: Device> Walk<'_, D> {
         Ok(Span { address, before: offset, after: whole.after - offset })
     }
 
-    fn part(&self, view: &View, bytes: usize) -> Result<*mut u8, DeviceError> {
+    fn part(&self, view: &View, bytes: usize) -> Result<Span, DeviceError> {
         let span = self.span(view)?;
         if bytes > span.after {
             let name = &self.plan.buffers[view.buffer as usize].name;
             let text = format!("a copy reaches past buffer `{name}`");
             return Err(DeviceError::Malformed(text));
         }
-        Ok(span.address)
+        Ok(span)
     }
 
     fn note(&mut self, kernel: &Kernel, launch: &Launch, seconds: f64) {
@@ -447,7 +447,9 @@ impl<D: Device> Walk<'_, D> {
             return Ok(*span);
         }
         copy.resize(span.before + span.after, 0);
-        self.device.read(span.address.wrapping_sub(span.before), copy)?;
+        let whole =
+            Span { address: span.address.wrapping_sub(span.before), before: 0, after: copy.len() };
+        self.device.read(whole, copy)?;
         let address = copy.as_mut_ptr().wrapping_add(span.before);
         Ok(Span { address, before: span.before, after: span.after })
     }

@@ -67,11 +67,11 @@ pub trait Device: Clone + Send + Sync {
         origin: &str,
     ) -> Result<(), DeviceError>;
     /// Copies bytes of its memory; the places are checked by the caller.
-    fn copy(&self, to: *mut u8, from: *const u8, bytes: usize) -> Result<(), DeviceError>;
+    fn copy(&self, to: Span, from: Span, bytes: usize) -> Result<(), DeviceError>;
     /// Zeroes bytes of its memory; the place is checked by the caller.
-    fn zero(&self, to: *mut u8, bytes: usize) -> Result<(), DeviceError>;
+    fn zero(&self, to: Span, bytes: usize) -> Result<(), DeviceError>;
     /// Reads bytes of its memory, after all work before; the place is checked by the caller.
-    fn read(&self, from: *const u8, to: &mut [u8]) -> Result<(), DeviceError>;
+    fn read(&self, from: Span, to: &mut [u8]) -> Result<(), DeviceError>;
     /// Waits until everything launched is done.
     fn sync(&self) -> Result<(), DeviceError>;
     /// Records the launches, copies and clearings of `work` instead of doing them; `None`: this device gains nothing from that.

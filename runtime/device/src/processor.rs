@@ -96,21 +96,21 @@ impl Device for Processor {
         }
     }
 
-    fn copy(&self, to: *mut u8, from: *const u8, bytes: usize) -> Result<(), DeviceError> {
+    fn copy(&self, to: Span, from: Span, bytes: usize) -> Result<(), DeviceError> {
         match self {
             Self::Cpu(device) => device.copy(to, from, bytes),
             Self::Cuda(device) => device.copy(to, from, bytes),
         }
     }
 
-    fn zero(&self, to: *mut u8, bytes: usize) -> Result<(), DeviceError> {
+    fn zero(&self, to: Span, bytes: usize) -> Result<(), DeviceError> {
         match self {
             Self::Cpu(device) => device.zero(to, bytes),
             Self::Cuda(device) => device.zero(to, bytes),
         }
     }
 
-    fn read(&self, from: *const u8, to: &mut [u8]) -> Result<(), DeviceError> {
+    fn read(&self, from: Span, to: &mut [u8]) -> Result<(), DeviceError> {
         match self {
             Self::Cpu(device) => device.read(from, to),
             Self::Cuda(device) => device.read(from, to),

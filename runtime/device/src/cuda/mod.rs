@@ -264,16 +264,16 @@ impl Device for Cuda {
         }
     }
 
-    fn copy(&self, to: *mut u8, from: *const u8, bytes: usize) -> Result<(), DeviceError> {
-        self.inner.context.copy(to, from, bytes)
+    fn copy(&self, to: Span, from: Span, bytes: usize) -> Result<(), DeviceError> {
+        self.inner.context.copy(to.address, from.address, bytes)
     }
 
-    fn zero(&self, to: *mut u8, bytes: usize) -> Result<(), DeviceError> {
-        self.inner.context.zero(to, bytes)
+    fn zero(&self, to: Span, bytes: usize) -> Result<(), DeviceError> {
+        self.inner.context.zero(to.address, bytes)
     }
 
-    fn read(&self, from: *const u8, to: &mut [u8]) -> Result<(), DeviceError> {
-        self.inner.context.read(from, to)
+    fn read(&self, from: Span, to: &mut [u8]) -> Result<(), DeviceError> {
+        self.inner.context.read(from.address, to)
     }
 
     fn sync(&self) -> Result<(), DeviceError> {

@@ -115,21 +115,21 @@ impl Device for Cpu {
         Ok(())
     }
 
-    fn copy(&self, to: *mut u8, from: *const u8, bytes: usize) -> Result<(), DeviceError> {
+    fn copy(&self, to: Span, from: Span, bytes: usize) -> Result<(), DeviceError> {
         // SAFETY: the caller has checked both; a plan copies between views that do not overlap, and `copy` would even allow it.
-        unsafe { std::ptr::copy(from, to, bytes) };
+        unsafe { std::ptr::copy(from.address, to.address, bytes) };
         Ok(())
     }
 
-    fn zero(&self, to: *mut u8, bytes: usize) -> Result<(), DeviceError> {
+    fn zero(&self, to: Span, bytes: usize) -> Result<(), DeviceError> {
         // SAFETY: the caller has checked that the bytes are inside their buffer.
-        unsafe { std::ptr::write_bytes(to, 0, bytes) };
+        unsafe { std::ptr::write_bytes(to.address, 0, bytes) };
         Ok(())
     }
 
-    fn read(&self, from: *const u8, to: &mut [u8]) -> Result<(), DeviceError> {
+    fn read(&self, from: Span, to: &mut [u8]) -> Result<(), DeviceError> {
         // SAFETY: as `zero`.
-        unsafe { std::ptr::copy(from, to.as_mut_ptr(), to.len()) };
+        unsafe { std::ptr::copy(from.address, to.as_mut_ptr(), to.len()) };
         Ok(())
     }
 

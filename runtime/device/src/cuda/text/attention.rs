@@ -288,7 +288,7 @@ impl Steps {
 }
 
 fn uses(e: &Expr, argument: u32) -> bool {
-    e.insts.iter().any(|inst| *inst == scalar::Inst::Arg(argument))
+    e.insts.contains(&scalar::Inst::Arg(argument))
 }
 
 /// The expression as instructions whose row results are the arguments.

@@ -25,7 +25,7 @@ pub(super) fn text(k: &Loop, aligned: &[usize]) -> Text {
 /// How far indices reach.
 fn indirect(stages: &[Stage]) -> i64 {
     let insts = stages.iter().flat_map(|s| &s.insts);
-    insts.map(|inst| reach(inst)).fold(0, i64::saturating_add)
+    insts.map(reach).fold(0, i64::saturating_add)
 }
 
 /// How far the indices of a load reach, in elements.

@@ -106,7 +106,7 @@ pub(super) fn text(k: &Scatter, aligned: &[usize]) -> Text {
         passes.push(pass(&format!("sums{d}"), 1, 1024));
         passes.push(pass(&format!("place{d}"), sort_blocks as u32, 256));
     }
-    let sorted = if digits % 2 == 0 { 0 } else { 2 };
+    let sorted = if digits.is_multiple_of(2) { 0 } else { 2 };
 
     let threads = (cols / by).next_power_of_two().clamp(32, 256);
     head(o, "add", threads as u32, &operands, 0);
