@@ -10,8 +10,9 @@ use super::eval::{Eval, describe};
 use super::modules::MAIN;
 use super::units::{self, Unit};
 use super::value::{Record, RowExpr as Written, Scope, Stream, Value};
-use super::{rows, stages};
+use super::{kinds::report_cells, rows, stages};
 use crate::problem::Problem;
+use crate::row::interp::Row;
 use crate::row::kinds::{self, Columns, Kind};
 use crate::row::{
     FUNCTIONS, RowCompare, RowExpr, RowFunction, RowOp, RowSource, RowStage, Rows, SUMMARIES,
@@ -85,6 +86,12 @@ pub fn rows_over(
                 from.extend(rows.from);
             }
             Some(Rows { from, stages: Vec::new() })
+        }
+        // An answer of a fit, or any other record.
+        Value::Record(record) => {
+            let mut row = Row::new();
+            report_cells("", record, &mut row);
+            Some(Rows { from: vec![RowSource::Given(vec![row])], stages: Vec::new() })
         }
         Value::Error => None,
         other => {
