@@ -94,6 +94,13 @@ pub fn rows_over(
             Some(Rows { from: vec![RowSource::Given(vec![row])], stages: Vec::new() })
         }
         Value::Error => None,
+        Value::Later(l) if stages::is_answer(&l.what) => {
+            let text =
+                format!("nothing is known of `{}.{}`: the fit has not run here", l.node, l.what);
+            let help = format!("`cs336c run FILE {}` fits it", l.node);
+            eval.problem(Problem::new("E0859", span, text).help(help));
+            None
+        }
         other => {
             let text =
                 format!("rows of runs or of a table are needed, this is {}", describe(other));

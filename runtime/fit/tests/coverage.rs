@@ -104,7 +104,6 @@ fn prediction_intervals_cover_new_runs() {
         .collect();
     let [pi80, pi95, ci95] = [0, 1, 2]
         .map(|interval: usize| held.iter().filter(|h| h[interval]).count() as f64 / STUDIES as f64);
-    eprintln!("SHARES {pi80} {pi95} {ci95}");
     assert!((0.74..=0.86).contains(&pi80), "80 %: {pi80}");
     assert!((0.92..=0.98).contains(&pi95), "95 %: {pi95}");
     assert!(ci95 < 0.9, "the curve's interval holds runs as well: {ci95}");

@@ -11,10 +11,9 @@ use cs336_compiler::front;
 use cs336_compiler::world::Texts;
 use cs336_fit::approaches::Run;
 use cs336_fit::{
-    Columns, FitProblem, Fitted, Random, approaches, bootstrap, fit, optimum, predict, profile,
+    Columns, FitProblem, Fitted, approaches, bootstrap, fit, optimum, predict, profile,
 };
 use indexmap::IndexMap;
-use rayon::prelude::*;
 
 const CHINCHILLA: &str = ".loss ~ E + A / .params^alpha + B / .tokens^beta";
 /// Wide enough for the published starts.
