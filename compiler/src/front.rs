@@ -1,10 +1,12 @@
 //! The front door: check a file, then compile its nodes.
 
+use indexmap::IndexMap;
+
 use crate::bug::Bug;
 use crate::check::apply::Given;
 use crate::check::assemble::TrainParts;
 use crate::check::eval::Eval;
-use crate::check::hir::{Nodes, Spec};
+use crate::check::hir::{FitAsk, Nodes, Spec};
 use crate::check::modules::MAIN;
 use crate::check::{kinds, row_lower};
 use crate::graph::Graph;
@@ -28,8 +30,12 @@ pub struct Checked<'w> {
     pub lines: Vec<String>,
 }
 
+/// Questions to fits, by the fit's name.
+pub type Asks = IndexMap<String, Vec<FitAsk>>;
+
 /// A question about rows, as `cs336c query` takes it: `iso |> keep(.loss < 3)`. Names are those of `path`'s nodes, if there is a
-/// program; `runs` is every run, and the `known` names of runs and sweeps stand for their rows. `columns` are those of runs.
+/// program; `runs` is every run, and the `known` names of runs and sweeps stand for their rows. `columns` are those of runs. With it
+/// come the questions to fits in the file and in the text: once they are answered by facts, the same text may have rows.
 pub fn rows(
     world: &dyn World,
     path: Option<&str>,
@@ -37,17 +43,19 @@ pub fn rows(
     text: &str,
     known: &[String],
     columns: &Columns,
-) -> Result<Rows, Box<(Problems, Sources)>> {
+) -> (Result<Rows, Box<(Problems, Sources)>>, Asks) {
     let mut eval = Eval::new(world);
     match path {
         Some(path) => eval.load_main(path, sets),
         None => eval.load_text(""),
     }
     let found = row_lower::rows_of_text(&mut eval, text, known, columns);
-    match found {
+    let asks = std::mem::take(&mut eval.asks);
+    let made = match found {
         Some(rows) if !eval.problems.has_errors() => Ok(rows),
         _ => Err(Box::new((eval.problems, eval.sources))),
-    }
+    };
+    (made, asks)
 }
 
 /// Reads and checks a file. `sets` are the `path=EXPR` of `--set`.

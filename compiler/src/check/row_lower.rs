@@ -10,8 +10,9 @@ use super::eval::{Eval, describe};
 use super::modules::MAIN;
 use super::units::{self, Unit};
 use super::value::{Record, RowExpr as Written, Scope, Stream, Value};
-use super::{rows, stages};
+use super::{kinds::report_cells, rows, stages};
 use crate::problem::Problem;
+use crate::row::interp::Row;
 use crate::row::kinds::{self, Columns, Kind};
 use crate::row::{
     FUNCTIONS, RowCompare, RowExpr, RowFunction, RowOp, RowSource, RowStage, Rows, SUMMARIES,
@@ -86,7 +87,20 @@ pub fn rows_over(
             }
             Some(Rows { from, stages: Vec::new() })
         }
+        // An answer of a fit, or any other record.
+        Value::Record(record) => {
+            let mut row = Row::new();
+            report_cells("", record, &mut row);
+            Some(Rows { from: vec![RowSource::Given(vec![row])], stages: Vec::new() })
+        }
         Value::Error => None,
+        Value::Later(l) if stages::is_answer(&l.what) => {
+            let text =
+                format!("nothing is known of `{}.{}`: the fit has not run here", l.node, l.what);
+            let help = format!("`cs336c run FILE {}` fits it", l.node);
+            eval.problem(Problem::new("E0859", span, text).help(help));
+            None
+        }
         other => {
             let text =
                 format!("rows of runs or of a table are needed, this is {}", describe(other));

@@ -462,6 +462,11 @@ pub fn is_found(field: &str) -> bool {
     matches!(field, "coefficients" | "residuals")
 }
 
+/// What a question to a fit is called before it is answered.
+pub fn is_answer(what: &str) -> bool {
+    what.starts_with("predict(") || what.starts_with("optimum(")
+}
+
 /// A value as a pipeline: a stream, or a data node (its training side where it has a holdout).
 pub fn as_stream(eval: &mut Eval<'_>, v: Value, span: Span) -> Option<Rc<Stream>> {
     match v {

@@ -261,7 +261,7 @@ pub enum RowStage {
 }
 
 /// Where rows come from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RowSource {
     /// The runs of the ledger that belong to a node: a train by its name, or the points of a sweep.
@@ -277,6 +277,8 @@ pub enum RowSource {
         /// The program's file.
         base: String,
     },
+    /// Rows that the program itself says: records.
+    Given(Vec<interp::Row>),
 }
 
 /// Rows: their sources, one after another, and what happens to them in order.
@@ -293,7 +295,7 @@ impl Rows {
     pub fn nodes(&self) -> impl Iterator<Item = &str> {
         self.from.iter().filter_map(|s| match s {
             RowSource::Runs(node) => Some(node.as_str()),
-            RowSource::AllRuns | RowSource::Table { .. } => None,
+            RowSource::AllRuns | RowSource::Table { .. } | RowSource::Given(_) => None,
         })
     }
 }

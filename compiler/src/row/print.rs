@@ -61,6 +61,7 @@ impl fmt::Display for Rows {
                 RowSource::Runs(node) => f.write_str(node)?,
                 RowSource::AllRuns => f.write_str("runs")?,
                 RowSource::Table { format, pattern, .. } => write!(f, "{format}({pattern:?})")?,
+                RowSource::Given(rows) => write!(f, "{} records", rows.len())?,
             }
         }
         self.stages.iter().try_for_each(|stage| write!(f, " |> {stage}"))

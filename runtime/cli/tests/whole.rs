@@ -236,6 +236,47 @@ fit f { runs = course, law = .loss ~ E + A / .params^alpha, free = { E = 0.1..5,
 }
 
 #[test]
+fn a_fit_that_has_run_answers_queries() {
+    let place = Place::new(
+        r#"
+data course = csv("t.csv")
+fit f {
+  runs = course
+  law = .loss ~ E + A / .params^alpha
+  free = { E = 0.1..5, A = 1..1e6, alpha = 0.05..1 }
+  error = squared(on = log)
+  bootstrap = 50
+}
+let there = f.predict(params = 1e8)
+let more = f.predict(params = 1e6 * there.loss / there.loss)
+"#,
+    );
+    let mut table = "params,loss\n".to_owned();
+    for i in 0..20 {
+        let n = 1e5 * 1.5f64.powi(i);
+        let noise = 1.0 + 0.01 * (f64::from(i) * 2.4).sin();
+        table += &format!("{n},{}\n", (1.7 + 400.0 / n.powf(0.4)) * noise);
+    }
+    std::fs::write(place.0.path().join("t.csv"), table).expect("written");
+    let (exit, text) = place.run(&["query", "there", "--file", "a.cs336"]);
+    assert_ne!(exit, Some(0), "{text}");
+    assert!(text.contains("E0859") && text.contains("run FILE f"), "{text}");
+    let (exit, text) = place.run(&["run", "a.cs336"]);
+    assert_eq!(exit, Some(0), "{text}");
+    // What the file asks, what only the query asks, and what is asked with the answer to another question.
+    for (question, params) in
+        [("there", 1e8), ("f.predict(params = 3e6)", 3e6), ("more", 1e6), ("[there, more]", 1e8)]
+    {
+        let rows = place.rows(question);
+        let cell = |name: &str| rows[0][name].as_f64().expect("a number");
+        let truth = 1.7 + 400.0 / f64::powf(params, 0.4);
+        assert!((cell("loss") / truth - 1.0).abs() < 0.02, "{question}: {rows:?}");
+        let (run, curve) = (cell("loss_pi95.low"), cell("loss_ci95.low"));
+        assert!(run < curve && curve < cell("loss"), "{question}: {rows:?}");
+    }
+}
+
+#[test]
 fn laws_that_anyone_can_copy_find_what_their_tables_were_made_with() {
     let experiments = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../experiments");
     let text = std::fs::read_to_string(experiments.join("laws.cs336")).expect("read");

@@ -91,7 +91,8 @@ pub struct HeldOut {
     pub r2: f64,
 }
 
-/// A number that follows from a law, with intervals from the resamplings.
+/// A number that follows from a law. Its confidence intervals (`ci`) come from the resamplings and say how well the law is known; its prediction
+/// intervals (`pi`) say where a single run will lie.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
     /// With the constants that fit best.
@@ -100,7 +101,14 @@ pub struct Estimate {
     pub ci80: Option<Interval>,
     /// Middle 95 % of the resamplings.
     pub ci95: Option<Interval>,
+    /// The 80 % prediction interval of one run there; of what was measured alone.
+    pub pi80: Option<Interval>,
+    /// The 95 % prediction interval of one run there.
+    pub pi95: Option<Interval>,
 }
+
+/// The normal quantiles of 80 % and 95 %, both sides together.
+const NORMAL: [f64; 2] = [1.281_551_565_544_6, 1.959_963_984_540_054];
 
 impl Estimate {
     /// From the best value and those of the resamplings; what is not finite does not count.
@@ -117,7 +125,32 @@ impl Estimate {
                 high: quantile(&sorted, 1.0 - tail),
             })
         };
-        Self { value, ci80: middle(1.281_551_565_544_6), ci95: middle(1.959_963_984_540_054) }
+        let [ci80, ci95] = NORMAL.map(middle);
+        Self { value, ci80, ci95, pi80: None, pi95: None }
+    }
+
+    /// With prediction intervals: how far the measurement of a single run may lie, where the other intervals say how well the curve is known.
+    /// The uncertainty of the curve and the scatter of runs around it are independent, so that half widths add as squares: `t² (se² + s²)`
+    /// (Draper and Smith 1998, section 3.1), on the scale on which residuals are taken.
+    pub(crate) fn of_a_run(mut self, fitted: &Fitted) -> Self {
+        let Some(scatter) = fitted.scatter() else { return self };
+        let free = fitted.free();
+        let on_log = fitted.penalty.on_log;
+        let on = |v: f64| if on_log { v.ln() } else { v };
+        let back = |v: f64| if on_log { v.exp() } else { v };
+        let wider = |normal: f64, curve: Option<Interval>| {
+            let curve = curve?;
+            let run = student(normal, free) * scatter;
+            let far = |end: f64| (on(end) - on(self.value)).hypot(run);
+            let ends = Interval {
+                low: back(on(self.value) - far(curve.low)),
+                high: back(on(self.value) + far(curve.high)),
+            };
+            (ends.low.is_finite() && ends.high.is_finite()).then_some(ends)
+        };
+        self.pi80 = wider(NORMAL[0], self.ci80);
+        self.pi95 = wider(NORMAL[1], self.ci95);
+        self
     }
 }
 
@@ -132,6 +165,23 @@ impl Fitted {
         self.coefficients.iter().find(|c| c.name == name)
     }
 
+    /// Rows that are left once each constant has taken one.
+    fn free(&self) -> f64 {
+        (self.rows as f64 - self.coefficients.len() as f64).max(1.0)
+    }
+
+    /// The standard deviation of a single run around the law, on the scale on which residuals are taken: `sqrt(Σ r² / (n - k))`. Outliers count in
+    /// full, whatever the penalty: a run to come may be one. `None`: there are no more rows than constants, so nothing is left over.
+    pub fn scatter(&self) -> Option<f64> {
+        if self.rows <= self.coefficients.len() {
+            return None;
+        }
+        let on = |v: f64| if self.penalty.on_log { v.ln() } else { v };
+        let squares = self.residuals.iter().map(|r| (on(r.measured) - on(r.predicted)).powi(2));
+        let scatter = (squares.sum::<f64>() / self.free()).sqrt();
+        scatter.is_finite().then_some(scatter)
+    }
+
     /// Fills in what resamplings say of the constants.
     pub(crate) fn intervals(&mut self) {
         for i in 0..self.coefficients.len() {
@@ -143,14 +193,17 @@ impl Fitted {
     }
 }
 
-/// The share beyond `sqrt(n / (n - k)) t`, where t is Student's quantile for n - k that belongs to the normal quantile z (its expansion in 1 / (n - k):
-/// Abramowitz and Stegun, 26.7.5).
+/// Student's quantile for so many degrees of freedom that belongs to the normal quantile z (its expansion in 1 / free: Abramowitz and Stegun,
+/// 26.7.5).
+fn student(z: f64, free: f64) -> f64 {
+    z + (z.powi(3) + z) / (4.0 * free)
+        + (5.0 * z.powi(5) + 16.0 * z.powi(3) + 3.0 * z) / (96.0 * free * free)
+}
+
+/// The share beyond `sqrt(n / (n - k)) t`, where t is Student's quantile for n - k that belongs to the normal quantile z.
 fn expanded(z: f64, n: f64, k: f64) -> f64 {
     let free = (n - k).max(1.0);
-    let t = z
-        + (z.powi(3) + z) / (4.0 * free)
-        + (5.0 * z.powi(5) + 16.0 * z.powi(3) + 3.0 * z) / (96.0 * free * free);
-    let x = (n / free).sqrt() * t;
+    let x = (n / free).sqrt() * student(z, free);
     0.5 * (1.0 - cs336_compiler::scalar::erf(x * std::f64::consts::FRAC_1_SQRT_2))
 }
 

@@ -103,7 +103,7 @@ pub fn optimum(fitted: &Fitted, ask: &Ask) -> Result<Optimum, FitProblem> {
         params: of(&|o| o[0]),
         tokens: of(&|o| o[1]),
         ratio: of(&|o| o[1] / o[0]),
-        loss: of(&|o| o[2]),
+        loss: of(&|o| o[2]).of_a_run(fitted),
         goal: of(&|o| o[3]),
     })
 }

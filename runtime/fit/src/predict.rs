@@ -15,7 +15,8 @@ pub fn value(law: &Law, constants: &[f64], columns: &[f64]) -> f64 {
     law.formula.eval(&arg, &|_| f64::NAN, &|_| f64::NAN)
 }
 
-/// The measured side at a place: values of the columns by name. With intervals if the fit has resamplings.
+/// The measured side at a place: values of the columns by name. With the intervals of the curve and of
+/// a single run if the fit has resamplings.
 pub fn predict(fitted: &Fitted, at: &IndexMap<String, f64>) -> Result<Estimate, FitProblem> {
     let law = &fitted.law;
     let k = law.constants.len();
@@ -42,5 +43,5 @@ pub fn predict(fitted: &Fitted, at: &IndexMap<String, f64>) -> Result<Estimate, 
         }
     }
     let draws: Vec<f64> = fitted.draws.iter().map(|c| value(law, c, &columns)).collect();
-    Ok(Estimate::of(value(law, &fitted.constants(), &columns), &draws, fitted))
+    Ok(Estimate::of(value(law, &fitted.constants(), &columns), &draws, fitted).of_a_run(fitted))
 }

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use cs336_compiler::check::hir::{FitAsk, FitSpec, Nodes};
+use cs336_compiler::front::Asks;
 use cs336_compiler::row::interp::{Cell, Row};
 use cs336_fit::optimum::{Ask, optimum};
 use cs336_fit::predict::predict;
@@ -15,6 +16,7 @@ use cs336_table::{Frame, Ledger};
 use indexmap::IndexMap;
 
 use crate::error::LabError;
+use crate::facts::Facts;
 use crate::files::{read_json, write_json};
 use crate::ledger;
 
@@ -80,8 +82,11 @@ impl Answered {
     /// The best use of an amount of compute (6 N D).
     pub fn optimum(&self, flops: f64) -> Option<report::Optimum> {
         let o = optimum(&self.fitted, &Ask::compute(flops)).ok()?;
-        let between =
-            |e: Estimate| report::Between { value: e.value, ends: e.ci95.map(|i| (i.low, i.high)) };
+        let between = |e: Estimate| report::Between {
+            value: e.value,
+            curve: e.ci95.map(|i| (i.low, i.high)),
+            run: e.pi95.map(|i| (i.low, i.high)),
+        };
         let (params, tokens, loss) = (between(o.params), between(o.tokens), between(o.loss));
         Some(report::Optimum { params, tokens, loss })
     }
@@ -126,6 +131,30 @@ pub fn found(root: &Path, name: &str, what: &str) -> Result<Vec<Row>, String> {
     Ok(fitted.residuals.iter().map(row).collect())
 }
 
+/// Answers questions to fits that ran earlier, as facts that nothing keeps. True if there is something new: then the program that asks
+/// must be checked again.
+pub fn answer_again(
+    root: &Path,
+    asks: &Asks,
+    facts: &Facts,
+    nodes: &Nodes,
+) -> Result<bool, LabError> {
+    let mut new = false;
+    for (name, asks) in asks {
+        let path = path(root, name);
+        if !path.exists() {
+            continue;
+        }
+        let fitted: Fitted = read_json(&path)?;
+        for ask in asks {
+            for (field, value) in facts_of(name, &fitted, ask)? {
+                new |= facts.set(name, &field, value, &[name], nodes);
+            }
+        }
+    }
+    Ok(new)
+}
+
 /// Fits the law of the node `name` to its rows.
 pub fn fit(
     name: &str,
@@ -167,7 +196,8 @@ fn facts_of(name: &str, fitted: &Fitted, ask: &FitAsk) -> Result<Vec<(String, f6
     let mut facts = Vec::new();
     for (field, e) in answer(fitted, ask).map_err(refused)? {
         let key = format!("{}.{field}", ask.key);
-        for (share, interval) in [("ci80", e.ci80), ("ci95", e.ci95)] {
+        let intervals = [("ci80", e.ci80), ("ci95", e.ci95), ("pi80", e.pi80), ("pi95", e.pi95)];
+        for (share, interval) in intervals {
             if let Some(i) = interval {
                 facts.push((format!("{key}.{share}.low"), told(i.low)));
                 facts.push((format!("{key}.{share}.high"), told(i.high)));

@@ -24,6 +24,7 @@ pub fn rows(
             RowSource::AllRuns => Ok(ledger.runs().clone()),
             RowSource::Runs(node) => runs_of(node),
             RowSource::Table { format, pattern, base } => table(format, pattern, base),
+            RowSource::Given(rows) => Frame::from_rows(rows),
         })
         .collect();
     pipeline(&Frame::below(&parts?)?, &asked.stages)

@@ -58,7 +58,8 @@ fn answer(eval: &Eval<'_>, n: &NodeValue, ask: &FitAsk) -> Option<Value> {
         let number = |value: f64| Quantity { unit: unit.clone(), ..Quantity::plain(value) };
         let Some(value) = fact(name) else { continue };
         record.set(name, Value::Number(number(value)), None);
-        for share in ["ci80", "ci95"] {
+        // Of the curve, and of a single run (which only a loss has).
+        for share in ["ci80", "ci95", "pi80", "pi95"] {
             let ends =
                 (fact(&format!("{name}.{share}.low")), fact(&format!("{name}.{share}.high")));
             if let (Some(low), Some(high)) = ends {

@@ -24,6 +24,8 @@ mod sweep;
 mod train;
 mod walk;
 
+pub(super) use report::cells as report_cells;
+
 use std::rc::Rc;
 
 use indexmap::IndexMap;

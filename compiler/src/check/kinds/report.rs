@@ -297,7 +297,7 @@ fn word(v: &Value) -> Option<String> {
 }
 
 /// The fields of a record as cells; those of records within it by `outer.inner`, the ends of a range as `.low` and `.high`.
-fn cells(prefix: &str, r: &Record, row: &mut Row) {
+pub(in crate::check) fn cells(prefix: &str, r: &Record, row: &mut Row) {
     for (name, (v, _)) in &r.fields {
         let name = format!("{prefix}{name}");
         let cell = match v {

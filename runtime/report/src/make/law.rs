@@ -1,4 +1,4 @@
-//! Laws of fits in plots: curves at a budget, the optimum over budgets with its interval, and contours over both axes.
+//! Laws of fits in plots: curves at a budget, the optimum over budgets with its intervals, and contours over both axes.
 
 use cs336_compiler::report::PlotSpec;
 use cs336_compiler::row::RowExpr;
@@ -57,7 +57,7 @@ impl Making<'_> {
         None
     }
 
-    /// The optimum over compute: a band, the line within and beyond the runs, the value at the end.
+    /// The optimum over compute: bands, the line within and beyond the runs, the value at the end.
     fn frontier(
         &self,
         fit: &str,
@@ -73,10 +73,18 @@ impl Making<'_> {
         let (from, to) = (low.min(end.unwrap_or(low)), high.max(end.unwrap_or(high)));
         let all: Vec<(f64, Between)> =
             curve::steps(x.scale, from, to, PLACES).into_iter().filter_map(at).collect();
-        let band: Vec<(f64, f64, f64)> =
-            all.iter().filter_map(|(c, b)| b.ends.map(|(l, h)| (*c, l, h))).collect();
-        if band.len() > 1 {
-            layers.push(layer("95 % interval", color::MAIN, Shape::Band { points: band }));
+        // The wider one first: the other lies upon it.
+        type Ends = fn(&Between) -> Option<(f64, f64)>;
+        let bands: [(&str, _, Ends); 2] = [
+            ("95 % prediction interval of a run", color::GREY, |b| b.run),
+            ("95 % confidence interval of the law", color::MAIN, |b| b.curve),
+        ];
+        for (name, color, ends) in bands {
+            let points: Vec<(f64, f64, f64)> =
+                all.iter().filter_map(|(c, b)| ends(b).map(|(l, h)| (*c, l, h))).collect();
+            if points.len() > 1 {
+                layers.push(layer(name, color, Shape::Band { points }));
+            }
         }
         let line = |range: std::ops::RangeInclusive<f64>| -> Vec<(f64, f64)> {
             let places = curve::steps(x.scale, *range.start(), *range.end(), PLACES).into_iter();

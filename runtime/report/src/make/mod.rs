@@ -38,13 +38,15 @@ pub trait Results {
     fn optimum(&self, fit: &str, flops: f64) -> Option<Optimum>;
 }
 
-/// A value with its interval, where one is known.
+/// A value with its intervals, where they are known.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Between {
     /// The value.
     pub value: f64,
-    /// The ends of its 95 % interval.
-    pub ends: Option<(f64, f64)>,
+    /// The ends of the 95 % confidence interval: how well the law is known.
+    pub curve: Option<(f64, f64)>,
+    /// The ends of the 95 % prediction interval: where a single run will lie.
+    pub run: Option<(f64, f64)>,
 }
 
 /// The best use of an amount of compute.

@@ -84,7 +84,11 @@ impl Results for Study {
 
     fn optimum(&self, _: &str, flops: f64) -> Option<Optimum> {
         let n = (flops / 120.0).sqrt();
-        let around = |value: f64| Between { value, ends: Some((value * 0.8, value * 1.25)) };
+        let around = |value: f64| Between {
+            value,
+            curve: Some((value * 0.8, value * 1.25)),
+            run: Some((value * 0.7, value * 1.4)),
+        };
         Some(Optimum {
             params: around(n),
             tokens: around(20.0 * n),
@@ -228,7 +232,17 @@ fn the_frontier_has_a_band_and_a_prediction() {
         ..isoflop()
     };
     let (chart, _) = made(&study(), plot);
-    assert!(chart.layers.iter().any(|l| matches!(l.shape, Shape::Band { .. })));
+    // The wide band of a run lies below that of the law, and each says which it is.
+    let bands: Vec<(&str, f64)> = chart
+        .layers
+        .iter()
+        .filter_map(|l| match &l.shape {
+            Shape::Band { points } => Some((l.name.as_str(), points[0].2 / points[0].1)),
+            _ => None,
+        })
+        .collect();
+    let [(run, wide), (curve, narrow)] = bands.as_slice() else { panic!("two bands: {bands:?}") };
+    assert!(run.contains("prediction") && curve.contains("confidence") && wide > narrow);
     let star = points(&chart, Mark::Star);
     assert_eq!(star.len(), 1);
     assert!((star[0].1 / (1e20 / 120.0f64).sqrt() - 1.0).abs() < 1e-12);

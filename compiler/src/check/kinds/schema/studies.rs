@@ -86,7 +86,10 @@ pub(super) const FIT: KindSchema = KindSchema {
             "optimum",
             "the best sizes: `optimum(C)`, or `optimum(minimize = .., such_that = ..)`",
         ),
-        later("predict", "what the law says at sizes: `predict(params = N, tokens = D)`"),
+        later(
+            "predict",
+            "what the law says at sizes: `predict(params = N, tokens = D)`, with `loss_ci95` of the curve and `loss_pi95` of a run",
+        ),
         later("agree", "the share of starts that came to the same end"),
         later("residuals", "the rows of the fit, each with `predicted` and `residual`"),
     ],
