@@ -93,6 +93,86 @@ fn say(text: &str) {
     writeln!(std::io::stderr(), "{text}").ok();
 }
 
+/// One test per precision: a step of each program in `programs/masks.cs336` has the same gradients on the GPU as on the CPU.
+pub(crate) fn steps() -> Vec<Trial> {
+    // Roundings fall differently where sums are taken in another order: about one of the type for each of a few products.
+    let all = [("f32", 2e-4), ("bf16", 2e-2), ("fp16", 4e-3)];
+    let trial = |(precision, allowed)| {
+        Trial::test(format!("cuda::steps_of_{precision}"), move || {
+            let Some(gpu) = gpu() else { return Ok(()) };
+            same_gradients(gpu, precision, allowed).map_err(|c| Failed::from(c.join("\n")))
+        })
+    };
+    all.into_iter().map(trial).collect()
+}
+
+fn same_gradients(gpu: &Cuda, precision: &str, allowed: f64) -> Result<(), Vec<String>> {
+    let path = places::root().join("tests/programs/masks.cs336");
+    let text = std::fs::read_to_string(path).expect("the program is there");
+    let world = Outside::new(&text, &[]);
+    let sets = [format!("causal64.precision={precision}")];
+    let mut checked = check(&world, MAIN, &sets);
+    let trains: Vec<String> = (checked.nodes.iter())
+        .filter(|(_, n)| matches!(n.spec, Spec::Train(_)))
+        .map(|(name, _)| name.clone())
+        .collect();
+    let mut complaints: Vec<String> = Vec::new();
+    if trains.len() < 8 {
+        complaints.push(format!("only {} programs are sound", trains.len()));
+    }
+    for train in trains {
+        let made = checked.train_programs(&train, None);
+        let programs = made.map_err(|_| vec![format!("`{train}` has no plans")])?;
+        let begun = run(cpu(), &programs.init.plan, &IndexMap::new()).map_err(|e| vec![e])?;
+        let mut inputs = begun;
+        for buffer in &programs.step.plan.buffers {
+            if let Place::External { storage, .. } = &buffer.place
+                && !inputs.contains_key(storage)
+            {
+                inputs.insert(storage.clone(), column(storage, buffer.bytes));
+            }
+        }
+        let plan = &programs.step.plan;
+        let (here, there) = (run(cpu(), plan, &inputs), run(gpu, plan, &inputs));
+        match (here, there) {
+            (Ok(here), Ok(there)) => {
+                for (name, a) in here.iter().filter(|(name, _)| name.as_str().starts_with("m:")) {
+                    let apart = apart(a, &there[name]);
+                    if !(apart < allowed) {
+                        complaints.push(format!("{train}: `{name}` is {apart:.2e} apart"));
+                    }
+                }
+            }
+            (Err(why), _) | (_, Err(why)) => complaints.push(format!("{train}: {why}")),
+        }
+    }
+    if complaints.is_empty() { Ok(()) } else { Err(complaints) }
+}
+
+/// A column of a batch: bytes of a text for ids and targets, everything learned, one document.
+fn column(name: &Name, bytes: usize) -> Vec<u8> {
+    let count = bytes / 4;
+    match name.as_str() {
+        "ids" | "target" => {
+            let text = (0..count as u32).map(|i| (i * i * 7 + i / 3) % 256);
+            text.flat_map(u32::to_le_bytes).collect()
+        }
+        "learn" => (0..count).flat_map(|_| 1.0f32.to_le_bytes()).collect(),
+        _ => vec![0; bytes],
+    }
+}
+
+/// The distance of two vectors of f32 in units of the first one's length.
+fn apart(a: &[u8], b: &[u8]) -> f64 {
+    let numbers = |bytes: &[u8]| -> Vec<f64> {
+        let four = bytes.as_chunks::<4>().0.iter();
+        four.map(|four| f64::from(f32::from_le_bytes(*four))).collect()
+    };
+    let (a, b) = (numbers(a), numbers(b));
+    let length = |x: &mut dyn Iterator<Item = f64>| x.map(|x| x * x).sum::<f64>().sqrt();
+    length(&mut a.iter().zip(&b).map(|(x, y)| x - y)) / length(&mut a.iter().copied()).max(1e-30)
+}
+
 fn compile_all(kernels: &[Kernel], arch: &str) -> Result<(), Failed> {
     let folder = std::env::var_os("XDG_CACHE_HOME")
         .map(std::path::PathBuf::from)
@@ -139,7 +219,7 @@ fn all_kernels(files: &[SuiteFile]) -> Vec<Kernel> {
         }
     }
     let mut programs: Vec<String> = vec![];
-    for folder in ["experiments", "tests/bench"] {
+    for folder in ["experiments", "tests/bench", "tests/programs"] {
         for path in places::files_below(&places::root().join(folder)) {
             if path.extension().is_some_and(|e| e == "cs336") {
                 programs.extend(std::fs::read_to_string(path));
@@ -149,14 +229,19 @@ fn all_kernels(files: &[SuiteFile]) -> Vec<Kernel> {
     for program in programs {
         let world = Outside::new(&program, &[]);
         let mut checked = check(&world, MAIN, &[]);
+        // The programs of masks are there in 16 bits too.
+        let sixteen = ["causal64.precision=bf16".to_owned()];
+        let mut half = check(&world, MAIN, &sixteen);
         let trains: Vec<String> = (checked.nodes.iter())
             .filter(|(_, n)| matches!(n.spec, Spec::Train(_)))
             .map(|(name, _)| name.clone())
             .collect();
-        for train in trains.iter().take(8) {
-            if let Ok(programs) = checked.train_programs(train, None) {
-                for one in [&programs.step, &programs.init, &programs.eval] {
-                    add(&one.plan);
+        for train in trains.iter().take(12) {
+            for checked in [&mut checked, &mut half] {
+                if let Ok(programs) = checked.train_programs(train, None) {
+                    for one in [&programs.step, &programs.init, &programs.eval] {
+                        add(&one.plan);
+                    }
                 }
             }
         }

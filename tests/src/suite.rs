@@ -44,6 +44,7 @@ fn main() -> ExitCode {
     };
     let mut trials: Vec<Trial> = files.iter().flat_map(trials_of).collect();
     trials.extend(devices::trials(&files));
+    trials.extend(devices::steps());
     trials.extend(mutate::trials(&files));
     trials.extend(pages::trials());
     trials.extend(tidy::trials(&files));

@@ -630,7 +630,7 @@ mod tests {
     fn equal_kernels_are_compiled_once() {
         let cpu = Cpu::new(Some(1)).expect("threads");
         let kernel = &plan().kernels[0];
-        let (a, b) = (cpu.load(kernel).expect("loads"), cpu.load(kernel).expect("loads"));
+        let (a, b) = (cpu.load(kernel, &[]).expect("loads"), cpu.load(kernel, &[]).expect("loads"));
         assert!(std::sync::Arc::ptr_eq(&a, &b));
     }
 }

@@ -243,7 +243,8 @@ fn where_the_time_goes() {
     let mut rows = step.take_profile().rows;
     rows.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
     let total: f64 = rows.iter().map(|r| r.seconds).sum();
-    let calibration = cs336_device::doctor::calibrate(&cpu).expect("measured");
+    let calibration =
+        cs336_device::doctor::calibrate(&cs336_device::Processor::Cpu(cpu)).expect("measured");
     eprintln!("{total:.3} s in launches; {calibration:?}");
     for r in rows.iter().take(40) {
         eprintln!(

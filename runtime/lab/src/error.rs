@@ -341,6 +341,9 @@ impl LabError {
                 "move the run's folder away and run again; nothing else depends on it".to_owned()
             }
             Self::Tensor(_) => "`cs336c apply --help` says how tensors are named".to_owned(),
+            Self::Device(
+                DeviceError::NoCuda { .. } | DeviceError::OldCuda { .. } | DeviceError::Cuda { .. },
+            ) => "`--device cpu` runs the same program on the processor".to_owned(),
             Self::Device(_) => {
                 "a smaller `micro` batch needs less memory; `cs336c doctor` shows the machine"
                     .to_owned()

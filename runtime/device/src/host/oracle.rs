@@ -7,7 +7,7 @@ use cs336_compiler::scalar::{DType, random, round_to};
 use super::Cpu;
 use super::cells::View;
 use crate::memory::Block;
-use crate::{Device, Span};
+use crate::{Device, Params, Span};
 
 /// Memory of one operand: element 0 is where coordinates 0 are.
 pub(crate) type Memory = Vec<f64>;
@@ -35,7 +35,7 @@ pub(crate) fn launch(
     threads: usize,
 ) -> Vec<Memory> {
     let cpu = Cpu::new(Some(threads)).expect("threads");
-    let loaded = cpu.load(kernel).expect("compiles");
+    let loaded = cpu.load(kernel, &[]).expect("compiles");
     let operands = kernel.operands();
     let mut blocks: Vec<Block> = Vec::new();
     for (operand, memory) in operands.iter().zip(memories) {
@@ -63,7 +63,8 @@ pub(crate) fn launch(
             DType::Bf16 | DType::F16 | DType::I32 | DType::Bool => *v as i64 as u32,
         })
         .collect();
-    cpu.launch(&loaded, &spans, &words, "test").expect("launches");
+    let params = Params { words: &words, slots: &[], table: std::ptr::null() };
+    cpu.launch(&loaded, &spans, &params, "test").expect("launches");
     let mut results = Vec::new();
     for ((operand, memory), block) in operands.iter().zip(memories).zip(&mut blocks) {
         let plain = Operand { strides: vec![1], ..(*operand).clone() };

@@ -8,7 +8,7 @@ template <class A> FN void live_keys(const A& a, int b, int i0, int rows, int& l
   __syncthreads();
   if (threadIdx.x == 0) { ends[0] = A::NK; ends[1] = 0; }
   __syncthreads();
-  for (int r = threadIdx.x; r < rows && i0 + r < A::NQ; r += 256) {
+  for (int r = threadIdx.x; r < rows && i0 + r < A::NQ; r += blockDim.x) {
     int first = 0, last = A::NK;
     a.bounds(b, i0 + r, first, last);
     if (first < last) { atomicMin(&ends[0], first); atomicMax(&ends[1], last); }

@@ -6,12 +6,22 @@ use cs336_compiler::kernel::{AttentionKernel, Expr, Inst, KeyBound, Ref};
 use cs336_compiler::scalar::{self, DType, Runtime};
 
 use super::scalar::{Kind, Place, Val, emit, float};
-use super::{GROWS, Pass, Text, far, offsets, stored};
+use super::{GROWS, Pass, Text, between, far, offsets, stored};
 
 /// See the module.
-pub(super) fn text(k: &AttentionKernel) -> Result<Text, String> {
+pub(super) fn text(k: &AttentionKernel, aligned: &[usize]) -> Result<Text, String> {
     let a = Attention { k, captured: k.captured };
     let mut out = a.begin(&["out", "lse"])?;
+    if let Some(cores) = a.cores(aligned, &[0, 1, 2]) {
+        let keys = 64;
+        let queries = 16 * cores.warps;
+        cores.entry(&a, &mut out, "run", "mma_forward", &format!("{keys}"), "a");
+        let (d, v) = (cores.line(k.over), cores.line(a.values()));
+        let shared = 2 * (queries * d + 2 * keys * (d + v)) as u32;
+        let blocks = a.queries().div_ceil(queries) * a.problems();
+        let pass = cores.pass("run", blocks, shared);
+        return Ok(Text { source: out, passes: vec![pass], scratch: 0 });
+    }
     let tile = a.tile(|bq, bk, d, v| bq * d + bk * d + bk * v + bq * (bk + 1))?;
     a.entry(&mut out, "run", &format!("forward<A, {}, {}>(a)", tile.queries, tile.keys));
     let blocks = a.queries().div_ceil(tile.queries) * a.problems();
@@ -36,7 +46,70 @@ pub(super) struct Attention<'k> {
 /// What a block may have on every GPU from sm_80 on (A100: 163 KiB; smaller ones 99 KiB), less what is static.
 const SHARED: usize = 160 << 10;
 
+/// How an attention is put on tensor cores.
+pub(super) struct Cores {
+    /// The stored type of all first factors.
+    element: &'static str,
+    /// Of a block; each has 16 rows.
+    pub(super) warps: usize,
+}
+
+impl Cores {
+    /// Elements of a tile's row in shared memory; see attention_mma.cu.
+    pub(super) fn line(&self, n: usize) -> usize {
+        if n.is_multiple_of(16) { n + 8 } else { n }
+    }
+
+    /// An entry that calls `function<A, .., element, warps, rest>`.
+    pub(super) fn entry(
+        &self,
+        a: &Attention<'_>,
+        out: &mut String,
+        name: &str,
+        function: &str,
+        rest: &str,
+        arguments: &str,
+    ) {
+        let (e, w) = (self.element, self.warps);
+        let (function, more) = function.split_once('<').unwrap_or((function, ""));
+        let call = format!("{function}<A, {more}{e}, {w}, {rest}>({arguments})");
+        a.entry_of(out, name, 32 * w as u32, &call);
+    }
+
+    pub(super) fn pass(&self, name: &str, blocks: usize, shared: u32) -> Pass {
+        Pass {
+            entry: name.to_owned(),
+            grid: [blocks as u32, 1, 1],
+            block: 32 * self.warps as u32,
+            shared,
+        }
+    }
+}
+
 impl Attention<'_> {
+    /// Whether it fits tensor cores: 16-bit factors, whole steps of 16, rows that can be copied by 16 bytes. `factors`: operands that are
+    /// read as tiles.
+    pub(super) fn cores(&self, aligned: &[usize], factors: &[usize]) -> Option<Cores> {
+        let k = self.k;
+        let element = k.operands[0].dtype;
+        let fits = |n: usize| n.is_multiple_of(16) && (16..=128).contains(&n);
+        let along = self.key_axis() + 1;
+        let rows = factors.iter().all(|o| {
+            let operand = &k.operands[*o];
+            // q and k go along `over`, the others along the values.
+            let axis = if *o < 2 { along } else { along + 1 };
+            let steps = operand.strides.iter().enumerate().filter(|(at, _)| *at != axis);
+            operand.dtype == element
+                && operand.strides[axis] == 1
+                && steps.into_iter().all(|(_, s)| s % 8 == 0)
+                && aligned[*o] >= 16
+        });
+        let sixteen = matches!(element, DType::Bf16 | DType::F16);
+        let whole = sixteen && k.values.len() == 1 && fits(k.over) && fits(self.values()) && rows;
+        let warps = if self.queries() > 64 { 8 } else { 4 };
+        whole.then_some(Cores { element: stored(element), warps })
+    }
+
     pub(super) fn queries(&self) -> usize {
         self.k.queries.iter().product()
     }
@@ -74,8 +147,12 @@ impl Attention<'_> {
 
     /// An entry that makes `a` and calls.
     pub(super) fn entry(&self, out: &mut String, name: &str, call: &str) {
+        self.entry_of(out, name, 256, call);
+    }
+
+    fn entry_of(&self, out: &mut String, name: &str, block: u32, call: &str) {
         let operands: Vec<_> = self.k.operands.iter().collect();
-        super::head(out, name, 256, &operands, self.k.runtime.len());
+        super::head(out, name, block, &operands, self.k.runtime.len());
         let mut fields: Vec<String> = (0..operands.len()).map(|i| format!("o{i}")).collect();
         fields.push("table".to_owned());
         fields.extend((0..self.k.runtime.len()).map(|i| format!("p{i}")));
@@ -89,6 +166,7 @@ impl Attention<'_> {
         let extents = [&k.batch[..], &k.queries, &[k.keys, k.over], &k.values].concat();
         let mut out = String::new();
         offsets(&mut out, far(&operands, &extents, 0));
+        out.push_str(include_str!("between.cu"));
         out.push_str("struct A {\n");
         for (i, o) in operands.iter().enumerate() {
             writeln!(out, "  {}* o{i};", stored(o.dtype)).expect(GROWS);
@@ -118,8 +196,18 @@ impl Attention<'_> {
             self.function(&mut out, "float", &format!("slope{c}"), slope)?;
         }
         self.bounds(&mut out);
+        between::classify(&mut out, self);
+        if let Some(at) = written.iter().position(|name| *name == "dout") {
+            let (lse, dout) = (2 + self.captured + at, 3 + self.captured + at);
+            let t = stored(k.operands[dout].dtype);
+            writeln!(out, "  FN const {t}* dout_row(int b, int i) const {{ return o{dout} + at_dout(b, i, 0); }}")
+                .expect(GROWS);
+            writeln!(out, "  FN const float* lse_place(int b, int i) const {{ return o{lse} + at_lse(b, i); }}")
+                .expect(GROWS);
+        }
         out.push_str("};\n");
         out.push_str(include_str!("attention.cu"));
+        out.push_str(include_str!("attention_mma.cu"));
         Ok(out)
     }
 

@@ -8,7 +8,7 @@ use super::attention::Attention;
 use super::{GROWS, Pass, Text, blocks};
 
 /// See the module.
-pub(super) fn text(k: &AttentionKernel) -> Result<Text, String> {
+pub(super) fn text(k: &AttentionKernel, aligned: &[usize]) -> Result<Text, String> {
     let a = Attention { k, captured: k.captured };
     let wanted: Vec<usize> = (0..k.captured).filter(|c| k.wants[*c]).collect();
     let mut names: Vec<String> =
@@ -41,40 +41,30 @@ pub(super) fn text(k: &AttentionKernel) -> Result<Text, String> {
         shared: 0,
     });
 
-    let tile = a.tile(|bq, bk, d, v| bq * (d + v) + bk * (d + v) + bq * (bk + 1))?;
-    a.entry(
-        &mut out,
-        "queries",
-        &format!("grad_queries<A, {}, {}>(a, (const float*)scratch)", tile.queries, tile.keys),
-    );
-    let count = queries.div_ceil(tile.queries) * (problems / dq.shared());
-    passes.push(Pass {
-        entry: "queries".into(),
-        grid: [count as u32, 1, 1],
-        block: 256,
-        shared: tile.shared,
-    });
-
     let together = dk.axes == dv.axes;
-    for (name, sharing, keys, values) in
-        [("keys", "SharedK", true, together), ("values", "SharedV", false, true)]
-    {
-        if name == "values" && together {
-            continue;
+    let parts: &[(&str, &str, bool, bool)] = if together {
+        &[("keys", "SharedK", true, true)]
+    } else {
+        &[("keys", "SharedK", true, false), ("values", "SharedV", false, true)]
+    };
+    if let Some(cores) = a.cores(aligned, &[0, 1, 2, first + 2]) {
+        let small = k.over.max(a.values()) > 64;
+        let (step, own) = (if small { 32 } else { 64 }, 16 * cores.warps);
+        let lines = cores.line(k.over) + cores.line(a.values());
+        let dots = "a, (const float*)scratch";
+        cores.entry(&a, &mut out, "queries", "mma_grad_queries", &step.to_string(), dots);
+        let count = queries.div_ceil(own) * (problems / dq.shared());
+        passes.push(cores.pass("queries", count, 2 * ((own + 2 * step) * lines) as u32));
+        for (name, sharing, keys, values) in parts {
+            let function = format!("mma_grad_keys<{sharing}, ");
+            cores.entry(&a, &mut out, name, &function, &format!("{step}, {keys}, {values}"), dots);
+            let shared = if *keys { dk.shared() } else { dv.shared() };
+            let count = k.keys.div_ceil(own) * (problems / shared);
+            let bytes = 2 * (own + 2 * step) * lines + 16 * step;
+            passes.push(cores.pass(name, count, bytes as u32));
         }
-        let (bq, bk) = (tile.queries, tile.keys);
-        let call = format!(
-            "grad_keys<A, {sharing}, {bq}, {bk}, {keys}, {values}>(a, (const float*)scratch)"
-        );
-        a.entry(&mut out, name, &call);
-        let shared = if name == "keys" { dk.shared() } else { dv.shared() };
-        let count = k.keys.div_ceil(bk) * (problems / shared);
-        passes.push(Pass {
-            entry: name.into(),
-            grid: [count as u32, 1, 1],
-            block: 256,
-            shared: tile.shared,
-        });
+    } else {
+        plain(&a, &mut out, &mut passes, (&dq, &dk, &dv), parts)?;
     }
     for (n, c) in wanted.iter().enumerate() {
         let elements = captured(&mut out, &a, *c, first + 6 + n);
@@ -83,6 +73,34 @@ pub(super) fn text(k: &AttentionKernel) -> Result<Text, String> {
         passes.push(Pass { entry: name, grid: [blocks(elements, 8), 1, 1], block: 256, shared: 0 });
     }
     Ok(Text { source: out, passes, scratch: 4 * queries * problems })
+}
+
+/// The gradients of queries, keys and values in f32.
+fn plain(
+    a: &Attention<'_>,
+    out: &mut String,
+    passes: &mut Vec<Pass>,
+    (dq, dk, dv): (&Sharing, &Sharing, &Sharing),
+    parts: &[(&str, &str, bool, bool)],
+) -> Result<(), String> {
+    let (queries, problems) = (a.queries(), a.problems());
+    let tile = a.tile(|bq, bk, d, v| bq * (d + v) + bk * (d + v) + bq * (bk + 1))?;
+    let (bq, bk) = (tile.queries, tile.keys);
+    let pass = |name: &str, count: usize| Pass {
+        entry: name.to_owned(),
+        grid: [count as u32, 1, 1],
+        block: 256,
+        shared: tile.shared,
+    };
+    a.entry(out, "queries", &format!("grad_queries<A, {bq}, {bk}>(a, (const float*)scratch)"));
+    passes.push(pass("queries", queries.div_ceil(bq) * (problems / dq.shared())));
+    for (name, sharing, keys, values) in parts {
+        let what = format!("A, {sharing}, {bq}, {bk}, {keys}, {values}");
+        a.entry(out, name, &format!("grad_keys<{what}>(a, (const float*)scratch)"));
+        let shared = if *keys { dk.shared() } else { dv.shared() };
+        passes.push(pass(name, a.k.keys.div_ceil(bk) * (problems / shared)));
+    }
+    Ok(())
 }
 
 /// The batch axes along which problems share a gradient.

@@ -7,6 +7,7 @@
 
 mod attention;
 mod attention_grad;
+mod between;
 mod columns;
 mod loops;
 mod matmul;
@@ -56,8 +57,8 @@ pub(crate) fn text(kernel: &Kernel, aligned: &[usize]) -> Result<Text, String> {
         Kernel::Loop(k) => Ok(loops::text(k, &aligned)),
         Kernel::ColReduce(k) => Ok(columns::text(k, &aligned)),
         Kernel::Gemm(k) => Ok(matmul::text(k)),
-        Kernel::Attention(k) => attention::text(k),
-        Kernel::AttentionGrad(k) => attention_grad::text(k),
+        Kernel::Attention(k) => attention::text(k, &aligned),
+        Kernel::AttentionGrad(k) => attention_grad::text(k, &aligned),
         Kernel::Scatter(k) => Ok(scatter::text(k, &aligned)),
         Kernel::RowOp(k) => Ok(rowop::text(k)),
     }
