@@ -27,4 +27,5 @@ pub mod search;
 pub mod source;
 pub mod stdlib;
 pub mod syntax;
+pub mod vocabulary;
 pub mod world;

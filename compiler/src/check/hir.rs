@@ -122,13 +122,27 @@ pub enum Stage {
 #[serde(rename_all = "snake_case")]
 pub enum TokenizerSpec {
     /// Byte-pair encoding trained on a corpus.
-    Bpe { corpus: DataSpec, vocab: u64, special: Vec<String>, ties: String },
+    Bpe {
+        /// The text.
+        corpus: DataSpec,
+        /// Tokens in all.
+        vocab: u64,
+        /// Texts that are always one token.
+        special: Vec<String>,
+        /// Which of two equally frequent pairs is merged.
+        ties: String,
+        /// How text is parted first. GPT-2's way is not written, since it was the only one once.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pattern: Option<String>,
+    },
     /// One id per byte, then specials.
     Bytes { special: Vec<String> },
     /// One id per character of the corpus, in code point order.
     Chars { corpus: DataSpec },
     /// GPT-2 `vocab.json` and `merges.txt`, or a Hugging Face `tokenizer.json`.
     File { vocab: String, merges: Option<String>, special: Vec<String>, base: String },
+    /// tiktoken's ranks, parted by the named pattern.
+    Ranks { vocab: String, pattern: String, special: Vec<String>, base: String },
 }
 
 /// How much work.

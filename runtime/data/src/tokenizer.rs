@@ -12,7 +12,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::bpe::files::{spell, unspell};
-use crate::bpe::{Bpe, Special, number_specials};
+use crate::bpe::{Bpe, Pattern, Special, number_specials};
 use crate::error::DataError;
 use crate::whole::write_whole;
 
@@ -147,6 +147,8 @@ impl Tokenizer {
                 tokens: bpe.tokens().iter().map(|token| spell(token)).collect(),
                 merges: bpe.merges().to_vec(),
                 specials: bpe.specials().to_vec(),
+                pattern: bpe.pattern(),
+                unmade: bpe.unmade(),
             },
             Self::Bytes { specials } => Kind::Bytes { specials: specials.clone() },
             Self::Chars { alphabet, specials } => {
@@ -270,9 +272,28 @@ struct File {
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 enum Kind {
-    Bpe { tokens: Vec<String>, merges: Vec<(u32, u32)>, specials: Vec<Special> },
-    Bytes { specials: Vec<Special> },
-    Chars { alphabet: String, specials: Vec<Special> },
+    Bpe {
+        tokens: Vec<String>,
+        merges: Vec<(u32, u32)>,
+        specials: Vec<Special>,
+        /// GPT-2's is not written, so that the files of before are the same.
+        #[serde(default, skip_serializing_if = "is_default")]
+        pattern: Pattern,
+        /// The tokens that no merge makes; not empty where pre-tokens are looked for as a whole.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        unmade: Vec<u32>,
+    },
+    Bytes {
+        specials: Vec<Special>,
+    },
+    Chars {
+        alphabet: String,
+        specials: Vec<Special>,
+    },
+}
+
+fn is_default(pattern: &Pattern) -> bool {
+    *pattern == Pattern::default()
 }
 
 impl Kind {
@@ -288,7 +309,7 @@ impl Kind {
             }
         };
         match self {
-            Self::Bpe { tokens, merges, specials } => {
+            Self::Bpe { tokens, merges, specials, pattern, unmade } => {
                 let tokens = tokens
                     .iter()
                     .map(|token| {
@@ -297,7 +318,8 @@ impl Kind {
                     })
                     .collect::<Result<_, _>>()?;
                 let bpe = Bpe::new(tokens, merges, specials).map_err(|error| error.to_string())?;
-                Ok(Tokenizer::Bpe(bpe))
+                let bpe = bpe.parted_by(pattern);
+                Ok(Tokenizer::Bpe(if unmade.is_empty() { bpe } else { bpe.whole_first() }))
             }
             Self::Bytes { specials } => {
                 follow(&specials, 256)?;
@@ -323,8 +345,12 @@ mod tests {
     fn all_kinds() -> Vec<Tokenizer> {
         let special = vec!["<|pad|>".to_owned(), END_OF_TEXT.to_owned()];
         let text = crate::stories::written(30, 2).join();
-        let options =
-            TrainOptions { vocab: 500, special: special.clone(), ties: TieRule::GreaterPair };
+        let options = TrainOptions {
+            vocab: 500,
+            special: special.clone(),
+            ties: TieRule::GreaterPair,
+            pattern: Pattern::Cl100k,
+        };
         let everything: Vec<String> =
             (0..200).map(|case| crate::witness::random_text(case, 60)).collect();
         let everything: Vec<&str> = everything.iter().map(String::as_str).collect();

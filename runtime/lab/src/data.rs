@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use cs336_compiler::check::hir::{DataSpec, Nodes, Source, Spec, Stage, TokenizerSpec};
-use cs336_data::bpe::files;
+use cs336_data::bpe::{Pattern, files, ranks};
 use cs336_data::holdout::hold_out;
 use cs336_data::{
     DataError, Documents, Holdout, PackOptions, Sampling, TieRule, TokenShard, Tokenizer,
@@ -217,7 +217,12 @@ impl Room {
                 };
                 Ok(Tokenizer::Bpe(bpe))
             }
-            TokenizerSpec::Bpe { corpus, vocab, special, ties } => {
+            TokenizerSpec::Ranks { vocab, pattern, special, base } => {
+                let special: Vec<&str> = special.iter().map(String::as_str).collect();
+                let file = folder_of(base).join(vocab);
+                Ok(Tokenizer::Bpe(ranks::read_ranks(&file, parted(Some(pattern))?, &special)?))
+            }
+            TokenizerSpec::Bpe { corpus, vocab, special, ties, pattern } => {
                 let documents = self.documents(corpus)?;
                 let mut hasher = blake3::Hasher::new();
                 hasher.update(&NUMERICS_VERSION.to_le_bytes()).update(id.as_bytes());
@@ -229,7 +234,8 @@ impl Room {
                 let ties = TieRule::named(ties)
                     .ok_or_else(|| bad(format!("there is no tie rule `{ties}`")))?;
                 let vocab = usize::try_from(*vocab).unwrap_or(usize::MAX);
-                let options = TrainOptions { vocab, special: special.clone(), ties };
+                let pattern = parted(pattern.as_deref())?;
+                let options = TrainOptions { vocab, special: special.clone(), ties, pattern };
                 let tokenizer = Tokenizer::Bpe(bpe::train(&documents.texts(), &options)?);
                 tokenizer.save(&path)?;
                 Ok(tokenizer)
@@ -263,6 +269,7 @@ pub fn missing(spec: &Spec) -> Option<DataError> {
         Spec::Tokenizer(TokenizerSpec::File { vocab, merges, base, .. }) => {
             file(base, vocab).or_else(|| file(base, merges.as_ref()?))
         }
+        Spec::Tokenizer(TokenizerSpec::Ranks { vocab, base, .. }) => file(base, vocab),
         Spec::Train(train) => {
             let on = train.execution.eval.as_ref().map(|eval| &eval.on.source);
             texts(&train.data.source).or_else(|| texts(on?))
@@ -277,6 +284,15 @@ pub fn missing(spec: &Spec) -> Option<DataError> {
         | Spec::After { .. }
         | Spec::NotBuilt { .. } => None,
     }
+}
+
+/// The pattern by its name; GPT-2's if none is named.
+fn parted(name: Option<&str>) -> Result<Pattern, LabError> {
+    let bad =
+        |name: &str| DataError::BadVocabulary { why: format!("there is no pattern `{name}`") };
+    name.map_or(Ok(Pattern::Gpt2), |name| {
+        Pattern::named(name).ok_or_else(|| LabError::Data(bad(name)))
+    })
 }
 
 /// The name of the data node, or of its side, whose documents `spec` begins with: `stories.train`.
@@ -350,6 +366,7 @@ mod tests {
             vocab: 300,
             special: vec!["<|endoftext|>".into()],
             ties: "greater".into(),
+            pattern: None,
         };
         Nodes::from([
             node("tales", Spec::Data(corpus(vec![Stage::HoldoutTail { tail: 0.1 }]))),

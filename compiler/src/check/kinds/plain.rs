@@ -7,6 +7,7 @@ use super::super::stages;
 use super::super::value::{NodeValue, Value};
 use crate::problem::Problem;
 use crate::source::Span;
+use crate::vocabulary;
 
 /// A data node.
 pub(super) fn data(eval: &mut Eval<'_>, n: &NodeValue) -> Option<Spec> {
@@ -39,10 +40,11 @@ pub(super) fn data(eval: &mut Eval<'_>, n: &NodeValue) -> Option<Spec> {
 
 /// What each kind of tokenizer can be told.
 const OWN_FIELDS: &[(&str, &[&str])] = &[
-    ("bpe", &["corpus", "vocab", "special", "ties"]),
+    ("bpe", &["corpus", "vocab", "special", "ties", "pattern"]),
     ("bytes", &["special"]),
     ("characters", &["corpus"]),
     ("gpt2", &["vocab_file", "merges", "special"]),
+    ("tiktoken", &["vocab_file", "pattern", "special"]),
 ];
 
 /// A tokenizer node: byte-pair encoding unless `kind` says otherwise.
@@ -53,7 +55,7 @@ pub(super) fn tokenizer(eval: &mut Eval<'_>, n: &NodeValue) -> Option<Spec> {
         Some(Value::Text(t)) => t.to_string(),
         Some(other) => {
             let text = format!(
-                "`kind` must be bpe, bytes, characters or gpt2, this is {}",
+                "`kind` must be bpe, bytes, characters, gpt2 or tiktoken, this is {}",
                 describe(other)
             );
             eval.problem(Problem::new("E0301", span("kind"), text));
@@ -110,7 +112,8 @@ pub(super) fn tokenizer(eval: &mut Eval<'_>, n: &NodeValue) -> Option<Spec> {
                     return None;
                 }
             };
-            TokenizerSpec::Bpe { corpus, vocab: vocab as u64, special, ties }
+            let pattern = pattern(eval, n)?.filter(|name| name != "gpt2");
+            TokenizerSpec::Bpe { corpus, vocab: vocab as u64, special, ties, pattern }
         }
         "bytes" => TokenizerSpec::Bytes { special },
         "characters" => {
@@ -134,13 +137,30 @@ pub(super) fn tokenizer(eval: &mut Eval<'_>, n: &NodeValue) -> Option<Spec> {
             let base = eval.sources.file(n.span.file).name.clone();
             TokenizerSpec::File { vocab, merges: text("merges"), special, base }
         }
+        "tiktoken" => {
+            let Some(vocab) = n.fields.get("vocab_file").and_then(text) else {
+                let p = Problem::new("E0215", n.span, "a `tiktoken` tokenizer needs `vocab_file`")
+                    .help("`vocab_file = \"cl100k_base.tiktoken\", pattern = cl100k`");
+                eval.problem(p);
+                return None;
+            };
+            let vocab = vocab.to_owned();
+            let Some(pattern) = pattern(eval, n)? else {
+                let p = Problem::new("E0215", n.span, "a `tiktoken` tokenizer needs `pattern`")
+                    .help("the file has ranks alone: `pattern` is gpt2 (r50k), cl100k or o200k");
+                eval.problem(p);
+                return None;
+            };
+            let base = eval.sources.file(n.span.file).name.clone();
+            TokenizerSpec::Ranks { vocab, pattern, special, base }
+        }
         other => {
             let p = Problem::new(
                 "E0301",
                 span("kind"),
                 format!("there is no tokenizer kind `{other}`"),
             )
-            .help("kinds are bpe, bytes, characters, gpt2");
+            .help("kinds are bpe, bytes, characters, gpt2, tiktoken");
             eval.problem(p);
             return None;
         }
@@ -170,7 +190,36 @@ pub(super) fn declared_vocab(eval: &mut Eval<'_>, n: &NodeValue) -> Option<f64> 
             eval.token_files.insert(path.to_owned(), count);
             count.map(|n| n as f64)
         }
+        ("tiktoken", _) => {
+            let path = n.fields.get("vocab_file").and_then(text)?;
+            let pattern = n.fields.get("pattern").and_then(text)?;
+            let known = eval.token_files.get(path).copied();
+            let ranks = known.unwrap_or_else(|| {
+                let base = &eval.sources.file(n.span.file).name;
+                let (text, _) = eval.world.read(path, Some(base)).ok()?;
+                Some(text.lines().filter(|line| !line.is_empty()).count())
+            });
+            eval.token_files.insert(path.to_owned(), ranks);
+            ranks.map(|ranks| vocabulary::vocab_size(&special, pattern, ranks) as f64)
+        }
         _ => None,
+    }
+}
+
+/// The `pattern` of a tokenizer node; the error is said.
+fn pattern(eval: &mut Eval<'_>, n: &NodeValue) -> Option<Option<String>> {
+    match n.fields.get("pattern") {
+        None => Some(None),
+        Some(Value::Text(t)) if matches!(&**t, "gpt2" | "cl100k" | "o200k") => {
+            Some(Some(t.to_string()))
+        }
+        Some(other) => {
+            let span = n.fields.fields.get("pattern").and_then(|(_, s)| *s).unwrap_or(n.span);
+            let text =
+                format!("`pattern` must be gpt2, cl100k or o200k, this is {}", describe(other));
+            eval.problem(Problem::new("E0301", span, text));
+            None
+        }
     }
 }
 

@@ -3,15 +3,15 @@
 //! GPT-2's two files: `vocab.json` maps spelled tokens to ids, `merges.txt` has one merge a line. Hugging Face's one file:
 //! `tokenizer.json` has both and names the steps before and after. All spell bytes as characters: printable bytes
 //! stand for themselves, the other 68 for U+0100, U+0101, ... in order, so that a space is `Ġ` (Radford et al. 2019). From
-//! `tokenizer.json` we take what we can do exactly (byte-level BPE with GPT-2's pre-tokenizer, no normalizer) and refuse
-//! the rest by name.
+//! `tokenizer.json` we take what we can do exactly (byte-level BPE with a [`Pattern`] that we know, no normalizer) and
+//! refuse the rest by name.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::{Bpe, Special, byte_order, printable};
+use super::{Bpe, Pattern, Special, byte_order, printable};
 use crate::error::DataError;
 use crate::whole::write_whole;
 
@@ -60,17 +60,15 @@ pub fn read_hugging_face(path: &Path) -> Result<Bpe, DataError> {
     if !file["normalizer"].is_null() {
         return Err(bad("it normalizes text, which is not supported".to_owned()));
     }
-    for flag in ["byte_fallback", "ignore_merges"] {
-        if model[flag] == json!(true) {
-            return Err(bad(format!("`{flag}` is not supported")));
-        }
+    if model["byte_fallback"] == json!(true) {
+        return Err(bad("`byte_fallback` is not supported".to_owned()));
     }
     for text in ["continuing_subword_prefix", "end_of_word_suffix"] {
         if model[text].as_str().is_some_and(|text| !text.is_empty()) {
             return Err(bad(format!("`{text}` is not supported")));
         }
     }
-    check_pre_tokenizer(&file["pre_tokenizer"]).map_err(&bad)?;
+    let pattern = pattern_of(&file["pre_tokenizer"]).map_err(&bad)?;
 
     let mut vocab: BTreeMap<String, u32> = serde_json::from_value(model["vocab"].clone())
         .map_err(|error| bad(format!("`model.vocab` is no map from tokens to ids ({error})")))?;
@@ -94,14 +92,26 @@ pub fn read_hugging_face(path: &Path) -> Result<Bpe, DataError> {
         })
         .collect::<Option<_>>()
         .ok_or_else(|| bad("a merge is not two tokens".to_owned()))?;
-    assemble(path, vocab, &merge_pairs, &specials)
+    let bpe = assemble(path, vocab, &merge_pairs, &specials)?.parted_by(pattern);
+    Ok(if model["ignore_merges"] == json!(true) { bpe.whole_first() } else { bpe })
 }
 
 /// Writes Hugging Face's `tokenizer.json`.
 pub fn write_hugging_face(bpe: &Bpe, path: &Path) -> Result<(), DataError> {
-    let byte_level = json!({
-        "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true
-    });
+    let byte_level = |use_regex: bool| {
+        json!({
+            "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true,
+            "use_regex": use_regex
+        })
+    };
+    let pre_tokenizer = match bpe.pattern() {
+        Pattern::Gpt2 => byte_level(true),
+        Pattern::Cl100k | Pattern::O200k => {
+            let regex = json!({ "Regex": bpe.pattern().spelling() });
+            let split = json!({ "type": "Split", "pattern": regex, "behavior": "Isolated", "invert": false });
+            json!({ "type": "Sequence", "pretokenizers": [split, byte_level(false)] })
+        }
+    };
     let added: Vec<Value> = bpe
         .specials()
         .iter()
@@ -119,30 +129,41 @@ pub fn write_hugging_face(bpe: &Bpe, path: &Path) -> Result<(), DataError> {
         "padding": null,
         "added_tokens": added,
         "normalizer": null,
-        "pre_tokenizer": byte_level,
+        "pre_tokenizer": pre_tokenizer,
         "post_processor": null,
-        "decoder": byte_level,
+        "decoder": byte_level(true),
         "model": {
             "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
             "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false,
-            "ignore_merges": false, "vocab": spelled_vocab(bpe), "merges": merges
+            "ignore_merges": !bpe.unmade().is_empty(), "vocab": spelled_vocab(bpe), "merges": merges
         }
     });
     write_whole(path, serde_json::to_string_pretty(&file).expect("JSON").as_bytes())
 }
 
-/// `Err` says what the pre-tokenizer does that ours does not.
-fn check_pre_tokenizer(step: &Value) -> Result<(), String> {
+/// How the pre-tokenizer parts text; `Err` says what it does that ours do not.
+fn pattern_of(step: &Value) -> Result<Pattern, String> {
+    let prefixed = |step: &Value| step["add_prefix_space"] == json!(true);
+    let parts = |step: &Value| step["use_regex"] != json!(false);
     match step["type"].as_str() {
-        Some("ByteLevel") if step["add_prefix_space"] == json!(true) => {
+        Some("ByteLevel") if prefixed(step) => {
             Err("`add_prefix_space` is not supported".to_owned())
         }
-        Some("ByteLevel") if step["use_regex"] == json!(false) => {
-            Err("its pre-tokenizer does not use GPT-2's pattern".to_owned())
-        }
-        Some("ByteLevel") => Ok(()),
+        Some("ByteLevel") if parts(step) => Ok(Pattern::Gpt2),
+        Some("ByteLevel") => Err("its pre-tokenizer does not use GPT-2's pattern".to_owned()),
         Some("Sequence") => match step["pretokenizers"].as_array().map(Vec::as_slice) {
-            Some([only]) => check_pre_tokenizer(only),
+            Some([only]) => pattern_of(only),
+            Some([split, bytes]) if split["type"] == "Split" && bytes["type"] == "ByteLevel" => {
+                if prefixed(bytes) || parts(bytes) {
+                    return Err("its pre-tokenizer parts text twice".to_owned());
+                }
+                let whole = split["behavior"] == "Isolated" && split["invert"] != json!(true);
+                split["pattern"]["Regex"]
+                    .as_str()
+                    .filter(|_| whole)
+                    .and_then(Pattern::spelled)
+                    .ok_or_else(|| "its pre-tokenizer has a pattern that is not known".to_owned())
+            }
             Some(_) | None => Err("its pre-tokenizer has several steps".to_owned()),
         },
         Some(other) => Err(format!("its pre-tokenizer is `{other}`, not `ByteLevel`")),
@@ -204,6 +225,7 @@ fn spelled_vocab(bpe: &Bpe) -> Map<String, Value> {
     let is_special = |id: u32| bpe.specials().iter().any(|special| special.id == id);
     (0..)
         .zip(bpe.tokens())
+        .filter(|(_, token)| !token.is_empty())
         .map(|(id, token)| {
             let spelled = if is_special(id) {
                 String::from_utf8_lossy(token).into_owned()
@@ -263,12 +285,13 @@ mod tests {
     use super::*;
     use crate::bpe::{TieRule, TrainOptions, train};
 
-    fn small() -> Bpe {
+    fn small(pattern: Pattern) -> Bpe {
         let text = crate::stories::written(30, 5).join();
         let options = TrainOptions {
             vocab: 400,
             special: vec!["<|endoftext|>".to_owned(), "<|é|>".to_owned()],
             ties: TieRule::LowestIds,
+            pattern,
         };
         train(&[&text], &options).expect("enough text")
     }
@@ -289,27 +312,33 @@ mod tests {
 
     #[test]
     fn both_formats_come_back() {
-        let bpe = small();
+        let bpe = small(Pattern::Gpt2);
         let folder = tempfile::tempdir().expect("a temporary folder");
         let at = |name: &str| folder.path().join(name);
         write_gpt2(&bpe, &at("vocab.json"), &at("merges.txt")).expect("written");
         let specials = ["<|endoftext|>", "<|é|>"];
         let read = read_gpt2(&at("vocab.json"), &at("merges.txt"), &specials).expect("read");
         assert_same(&bpe, &read);
-        write_hugging_face(&bpe, &at("tokenizer.json")).expect("written");
-        assert_same(&bpe, &read_hugging_face(&at("tokenizer.json")).expect("read"));
+        for pattern in [Pattern::Gpt2, Pattern::Cl100k, Pattern::O200k] {
+            let bpe = small(pattern);
+            write_hugging_face(&bpe, &at("tokenizer.json")).expect("written");
+            let read = read_hugging_face(&at("tokenizer.json")).expect("read");
+            assert_same(&bpe, &read);
+            assert_eq!(read.pattern(), pattern);
+        }
     }
 
     #[test]
     fn what_we_cannot_do_is_refused_by_name() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("tokenizer.json");
-        write_hugging_face(&small(), &path).expect("written");
+        write_hugging_face(&small(Pattern::Gpt2), &path).expect("written");
         let good = std::fs::read_to_string(&path).expect("read");
         for (from, to, names) in [
             ("\"BPE\"", "\"Unigram\"", "Unigram"),
             ("\"normalizer\": null", "\"normalizer\": {}", "normalizes"),
             ("\"use_regex\": true", "\"use_regex\": false", "pattern"),
+            ("\"type\": \"ByteLevel\"", "\"type\": \"Metaspace\"", "Metaspace"),
             ("\"byte_fallback\": false", "\"byte_fallback\": true", "byte_fallback"),
             ("{", "[", "JSON"),
         ] {

@@ -4,18 +4,27 @@
 //! the sooner. Text is parted at special tokens, then into [`pretoken`]s, and merges happen only inside those. [`mod@train`]
 //! learns the merges, [`encode`] applies them, [`files`] reads and writes them as others do.
 
+mod apart;
 pub mod encode;
 pub mod files;
+mod pairs;
+mod prefixes;
 pub mod pretoken;
+pub mod ranks;
 mod special;
 pub mod train;
+mod words;
 
 use std::collections::BTreeSet;
 
 use crate::error::DataError;
 use crate::hash::FastMap;
 
+use apart::Apart;
+use pairs::Pairs;
+
 pub use encode::{Encoder, StreamEncoder};
+pub use pretoken::Pattern;
 pub use special::Special;
 pub(crate) use special::{Piece, number_specials, pieces};
 pub use train::{TieRule, TrainOptions, train};
@@ -31,8 +40,14 @@ pub struct Bpe {
     specials: Vec<Special>,
     /// The id of each single byte.
     byte_ids: Box<[u32; 256]>,
-    /// Merge by packed pair.
-    ranks: FastMap<u64, Merge>,
+    /// How tokens come about, if that is in order.
+    apart: Option<Apart>,
+    /// Merges by their pairs, if it is not.
+    pairs: Pairs,
+    /// How text is parted.
+    pattern: Pattern,
+    /// Tokens that merging does not make, and that a pre-token is all the same if it is one as a whole.
+    whole: FastMap<Box<[u8]>, u32>,
 }
 
 /// A pair becomes a token: with which priority, and which.
@@ -83,7 +98,7 @@ impl Bpe {
                 .get([byte].as_slice())
                 .ok_or_else(|| bad(format!("the byte {byte:#04x} has no token")))?;
         }
-        let mut ranks = FastMap::default();
+        let mut table = Vec::with_capacity(merges.len());
         for (rank, &(left, right)) in (0_u32..).zip(&merges) {
             let part = |id: u32| {
                 tokens.get(id as usize).ok_or_else(|| {
@@ -94,9 +109,59 @@ impl Bpe {
             let token = *ids.get(whole.as_slice()).ok_or_else(|| {
                 bad(format!("merge {rank} gives {:?}, no token", String::from_utf8_lossy(&whole)))
             })?;
-            ranks.entry(packed(left, right)).or_insert(Merge { rank, token });
+            table.push(((left, right), Merge { rank, token }));
         }
-        Ok(Self { tokens, merges, specials, byte_ids, ranks })
+        let apart = Apart::new(&tokens, &table, &byte_ids);
+        let mut pairs = Pairs::new(if apart.is_some() { 0 } else { table.len() });
+        if apart.is_none() {
+            table.iter().for_each(|&((left, right), merge)| pairs.insert(left, right, merge));
+        }
+        let (pattern, whole) = (Pattern::default(), FastMap::default());
+        Ok(Self { tokens, merges, specials, byte_ids, apart, pairs, pattern, whole })
+    }
+
+    /// The same with text parted by `pattern`.
+    #[must_use]
+    pub fn parted_by(self, pattern: Pattern) -> Self {
+        Self { pattern, ..self }
+    }
+
+    /// The same where a pre-token that is a token as a whole is that token, also if merging does not make it. Special tokens and
+    /// bytes are not meant.
+    #[must_use]
+    pub fn whole_first(mut self) -> Self {
+        let special = |id: u32| self.specials.iter().any(|special| special.id == id);
+        let mut unmade: FastMap<Box<[u8]>, u32> = FastMap::default();
+        for (id, token) in (0_u32..).zip(&self.tokens) {
+            if token.len() > 1 && !special(id) && !self.makes(id, token) {
+                unmade.entry(token.clone()).or_insert(id);
+            }
+        }
+        self.whole = unmade;
+        self
+    }
+
+    fn makes(&self, id: u32, token: &[u8]) -> bool {
+        match &self.apart {
+            Some(apart) => apart.makes(id),
+            None => {
+                let mut made = Vec::new();
+                encode::merge(self, token, &mut made);
+                made == [id]
+            }
+        }
+    }
+
+    /// How text is parted.
+    pub fn pattern(&self) -> Pattern {
+        self.pattern
+    }
+
+    /// The tokens that only [`Bpe::whole_first`] makes, in order.
+    pub(crate) fn unmade(&self) -> Vec<u32> {
+        let mut ids: Vec<u32> = self.whole.values().copied().collect();
+        ids.sort_unstable();
+        ids
     }
 
     /// Number of tokens, special ones included.
@@ -129,9 +194,9 @@ impl Bpe {
         self.byte_ids[usize::from(byte)]
     }
 
-    /// What the pair becomes.
-    pub(crate) fn merge(&self, left: u32, right: u32) -> Option<Merge> {
-        self.ranks.get(&packed(left, right)).copied()
+    /// The token that `word` is as a whole, though no merge makes it.
+    pub(crate) fn whole(&self, word: &[u8]) -> Option<u32> {
+        if self.whole.is_empty() { None } else { self.whole.get(word).copied() }
     }
 }
 

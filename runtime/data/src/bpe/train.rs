@@ -14,7 +14,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::encode::work_units;
-use super::pretoken::pretokens;
+use super::pretoken::Pattern;
 use super::special::number_specials;
 use super::{Bpe, Special, byte_order, packed};
 use crate::error::DataError;
@@ -51,6 +51,8 @@ pub struct TrainOptions {
     pub special: Vec<String>,
     /// See [`TieRule`].
     pub ties: TieRule,
+    /// How text is parted.
+    pub pattern: Pattern,
 }
 
 /// Learns a vocabulary from `texts`, which are apart: no merge crosses from one to the next.
@@ -70,7 +72,7 @@ pub fn train(texts: &[&str], options: &TrainOptions) -> Result<Bpe, DataError> {
         specials.iter().map(|special| Rc::from(special.text.as_bytes())).collect();
     tokens.extend(byte_order().map(|byte| Rc::from([byte].as_slice())));
 
-    let words = count_words(texts, &specials);
+    let words = count_words(texts, &specials, options.pattern);
     let mut learner = Learner::new(words, tokens, specials.len(), options.ties);
     let mut merges = Vec::new();
     while learner.tokens.len() < options.vocab
@@ -79,19 +81,23 @@ pub fn train(texts: &[&str], options: &TrainOptions) -> Result<Bpe, DataError> {
         merges.push(merge);
     }
     let tokens = learner.tokens.iter().map(|token| Box::from(token.as_ref())).collect();
-    Bpe::new(tokens, merges, specials)
+    Ok(Bpe::new(tokens, merges, specials)?.parted_by(options.pattern))
 }
 
 /// The distinct pre-tokens with their counts, sorted.
-fn count_words<'a>(texts: &[&'a str], specials: &[Special]) -> Vec<(&'a str, i64)> {
+fn count_words<'a>(
+    texts: &[&'a str],
+    specials: &[Special],
+    pattern: Pattern,
+) -> Vec<(&'a str, i64)> {
     let counts: FastMap<&'a str, i64> = work_units(texts, specials)
         .into_par_iter()
         .map(|unit| {
             let mut counts: FastMap<&'a str, i64> = FastMap::default();
             for text in unit.plain_texts(specials) {
-                for word in pretokens(text) {
-                    *counts.entry(word).or_insert(0) += 1;
-                }
+                pattern.each(text, |start, end| {
+                    *counts.entry(&text[start..end]).or_insert(0) += 1;
+                });
             }
             counts
         })
@@ -308,9 +314,15 @@ impl Learner {
 mod tests {
     use super::*;
     use crate::bpe::files;
+    use crate::bpe::pretoken::pretokens;
 
     fn options(vocab: usize, ties: TieRule) -> TrainOptions {
-        TrainOptions { vocab, special: vec!["<|endoftext|>".to_owned()], ties }
+        TrainOptions {
+            vocab,
+            special: vec!["<|endoftext|>".to_owned()],
+            ties,
+            pattern: Pattern::Gpt2,
+        }
     }
 
     /// Counts all pairs anew for every merge.
@@ -324,7 +336,7 @@ mod tests {
         let mut words: Vec<Vec<Vec<u8>>> = texts
             .iter()
             .flat_map(|text| text.split(options.special[0].as_str()))
-            .flat_map(|text| pretokens(text))
+            .flat_map(|text| pretokens(text, options.pattern))
             .map(|word| word.bytes().map(|byte| vec![byte]).collect())
             .collect();
         let mut merges = Vec::new();
@@ -371,7 +383,12 @@ mod tests {
     fn the_example_of_the_course() {
         let text = "low low low low low lower lower widest widest widest \
                     newest newest newest newest newest newest";
-        let options = TrainOptions { vocab: 262, special: Vec::new(), ties: TieRule::GreaterPair };
+        let options = TrainOptions {
+            vocab: 262,
+            special: Vec::new(),
+            ties: TieRule::GreaterPair,
+            pattern: Pattern::Gpt2,
+        };
         let bpe = train(&[text], &options).expect("enough text");
         let merged: Vec<&[u8]> = bpe.tokens()[256..].iter().map(AsRef::as_ref).collect();
         assert_eq!(merged, [b"st".as_slice(), b"est", b"ow", b"low", b"west", b"ne"]);

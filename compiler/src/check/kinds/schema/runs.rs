@@ -33,9 +33,9 @@ pub(super) const TOKENIZER: KindSchema = KindSchema {
     fields: &[
         may(
             "kind",
-            Word(&["bpe", "bytes", "characters", "gpt2"]),
+            Word(&["bpe", "bytes", "characters", "gpt2", "tiktoken"]),
             "bpe",
-            "byte pairs, single bytes, single characters, or files of GPT-2 or Hugging Face",
+            "byte pairs, single bytes, single characters, files of GPT-2 or Hugging Face, or ranks of tiktoken",
         ),
         may("corpus", Data, "", "the text that byte pairs or characters are learnt from"),
         may("vocab", Count, "", "how many tokens, special ones and bytes included")
@@ -47,7 +47,18 @@ pub(super) const TOKENIZER: KindSchema = KindSchema {
             "greater",
             "which of two equally frequent pairs is merged",
         ),
-        may("vocab_file", Text, "", "`vocab.json`, or a `tokenizer.json` alone"),
+        may(
+            "pattern",
+            Word(&["gpt2", "cl100k", "o200k"]),
+            "gpt2",
+            "how text is parted before pairs are merged; must be told for ranks of tiktoken",
+        ),
+        may(
+            "vocab_file",
+            Text,
+            "",
+            "`vocab.json`, a `tokenizer.json` alone, or tiktoken's `cl100k_base.tiktoken`",
+        ),
         may("merges", Text, "", "`merges.txt`"),
     ],
     blocks: &[],
