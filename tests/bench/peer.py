@@ -18,6 +18,11 @@ MODELS = {
     "llama_162m": ("llama", 12, 768, 12, 2048, 50_304, 4, 64, False),
     "course": ("llama", 4, 512, 16, 1344, 10_000, 32, 256, False),
     "characters": ("gpt2", 4, 128, 4, 512, 65, 12, 64, True),
+    # On the first GPU, bf16 beside f32 weights.
+    "gpu_llama_162m": ("llama", 12, 768, 12, 2048, 50_304, 32, 1024, False),
+    "gpu_llama_407m": ("llama", 24, 1024, 16, 2752, 50_304, 16, 1024, False),
+    "gpu_course": ("llama", 4, 512, 16, 1344, 10_000, 64, 256, False),
+    "gpu_gpt2_124m": ("gpt2", 12, 768, 12, 3072, 50_304, 64, 1024, True),
 }
 CLIP = {"characters": 1.0}
 THREADS = 2
@@ -91,14 +96,17 @@ def torch_step(name, compiled):
                 h = block(h, self.cos, self.sin)
             return F.cross_entropy(self.head(self.norm(h)).flatten(0, 1), y.flatten())
 
-    model = Model()
-    x, y = (torch.tensor(z) for z in ids(rows, seq, vocab))
+    gpu = name.startswith("gpu_")
+    device = "cuda" if gpu else "cpu"
+    model = Model().to(device)
+    x, y = (torch.tensor(z, device=device) for z in ids(rows, seq, vocab))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
     clip = CLIP.get(name)
     run = torch.compile(model) if compiled else model
 
     def step():
-        loss = run(x, y)
+        with torch.autocast(device, torch.bfloat16, enabled=gpu):
+            loss = run(x, y)
         loss.backward()
         if clip:
             torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
@@ -211,6 +219,10 @@ def main():
         losses.append(step())
         times.append(time.perf_counter() - from_)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if name.startswith("gpu_"):
+        import torch
+
+        peak = torch.cuda.max_memory_allocated()
     print(json.dumps({"model": name, "how": how, "first": first, "median": statistics.median(times), "least": min(times), "peak": peak, "built": built - began, "losses": losses[:3]}))
 
 

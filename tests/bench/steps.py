@@ -3,7 +3,7 @@
     python3 tests/bench/steps.py CS336C [--models characters,course] [--peers eager,compiled,jax] [--rounds 3] [--python PYTHON]
 
 CS336C is the built command; PYTHON one that has torch and jax (`pip install torch jax` in a virtual environment). Each round runs each
-in a process of its own, two threads each. Prints for each model the machine's two ceilings as ours measures them in the same run, the median of the
+in a process of its own, two threads each; the models whose names begin with `gpu_` run on the first GPU. Prints for each model the machine's two ceilings as ours measures them in the same run, the median of the
 rounds' median steps, the time to the end of the first step, the peak of memory, and the ratio of ours to the best peer.
 """
 
@@ -16,11 +16,12 @@ import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 STEPS = {"gpt2_124m": 4, "llama_162m": 4, "course": 3, "characters": 40}
+GPU = {"gpu_llama_162m": 30, "gpu_llama_407m": 30, "gpu_course": 60, "gpu_gpt2_124m": 30}
 
 
 def ours(command, model):
     watch = "import resource, subprocess, sys; r = subprocess.run(sys.argv[1:]); print('peak', resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024); sys.exit(r.returncode)"
-    line = [command, "profile", os.path.join(HERE, "models.cs336"), model, "--steps", str(STEPS[model]), "--threads", "2", "--json"]
+    line = [command, "profile", os.path.join(HERE, "gpu.cs336" if model in GPU else "models.cs336"), model, "--steps", str({**STEPS, **GPU}[model]), "--threads", "2", "--device", "cuda" if model in GPU else "cpu", "--json"]
     out = subprocess.run([sys.executable, "-c", watch, *line], capture_output=True, text=True, check=True).stdout.splitlines()
     found = json.loads(next(l for l in out if l.startswith("{")))
     measured, machine = found["measured"], found["machine"]
@@ -31,7 +32,8 @@ def ours(command, model):
         "median": found["median"],
         "first": found["compile"] + measured["load"] + measured["first"],
         "work": found["compile"] + measured["load"],
-        "peak": int(next(l for l in out if l.startswith("peak")).split()[1]),
+        # What a plan takes is all that it takes on the GPU.
+        "peak": measured["memory"] if model in GPU else int(next(l for l in out if l.startswith("peak")).split()[1]),
         "gflops": machine["gemm_gflops"],
         "gb": machine["copy_gb_per_s"],
         "floor": measured["floor"],
@@ -42,7 +44,7 @@ def ours(command, model):
 
 
 def peer(python, model, how):
-    line = [python, os.path.join(HERE, "peer.py"), model, how, str(STEPS[model])]
+    line = [python, os.path.join(HERE, "peer.py"), model, how, str({**STEPS, **GPU}[model])]
     done = subprocess.run(line, capture_output=True, text=True)
     if done.returncode != 0:
         print(f"{model} {how}: {done.stderr.strip().splitlines()[-1] if done.stderr else 'failed'}", file=sys.stderr)
