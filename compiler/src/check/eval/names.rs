@@ -3,8 +3,8 @@
 use std::rc::Rc;
 
 use super::{Eval, describe};
-use crate::check::units;
 use crate::check::value::{DefKind, Later, Quantity, Scope, Value};
+use crate::check::{kinds, stages, units};
 use crate::problem::{Problem, did_you_mean};
 use crate::source::Span;
 use crate::syntax::ast;
@@ -62,6 +62,15 @@ impl Eval<'_> {
     pub fn member(&mut self, base: Value, name: &ast::Ident) -> Value {
         match base {
             Value::Error => Value::Error,
+            // What a fit will answer is not known, but which fields that has is.
+            Value::Later(l)
+                if stages::is_answer(&l.what)
+                    && l.what.ends_with(')')
+                    && !kinds::answer_fields(&l.what).contains(&name.name) =>
+            {
+                let what = format!("what `{}` answers", l.node);
+                self.no_field(name, &what, kinds::answer_fields(&l.what))
+            }
             Value::Later(l) => Value::Later(Rc::new(Later {
                 node: l.node.clone(),
                 what: format!("{}.{}", l.what, name.name),

@@ -23,6 +23,22 @@ use crate::syntax::ast::{self, CompareOp, ExprKind};
 const FIELDS: &[(&str, &[&str])] =
     &[("params", &["params"]), ("tokens", &["tokens"]), ("loss", &[]), ("goal", &[])];
 
+/// Intervals of each: of the curve, and of a single run (which only a loss has).
+const INTERVALS: &[&str] = &["ci80", "ci95", "pi80", "pi95"];
+
+/// The fields that the answer to a question may have, by the question's name. Whether it has intervals depends on the fit.
+pub fn answer_fields(asked: &str) -> Vec<String> {
+    let optimum = asked.starts_with("optimum");
+    let has = |name: &str| optimum || name == "loss";
+    let mut all = Vec::new();
+    for (name, _) in FIELDS.iter().filter(|(name, _)| has(name)) {
+        all.push((*name).to_owned());
+        let has = |i: &&&str| *name == "loss" || i.starts_with("ci");
+        all.extend(INTERVALS.iter().filter(has).map(|i| format!("{name}_{i}")));
+    }
+    all
+}
+
 /// A call of `optimum` or `predict`.
 pub fn ask(
     eval: &mut Eval<'_>,
@@ -58,8 +74,7 @@ fn answer(eval: &Eval<'_>, n: &NodeValue, ask: &FitAsk) -> Option<Value> {
         let number = |value: f64| Quantity { unit: unit.clone(), ..Quantity::plain(value) };
         let Some(value) = fact(name) else { continue };
         record.set(name, Value::Number(number(value)), None);
-        // Of the curve, and of a single run (which only a loss has).
-        for share in ["ci80", "ci95", "pi80", "pi95"] {
+        for share in INTERVALS {
             let ends =
                 (fact(&format!("{name}.{share}.low")), fact(&format!("{name}.{share}.high")));
             if let (Some(low), Some(high)) = ends {

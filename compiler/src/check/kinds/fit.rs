@@ -9,7 +9,7 @@ use super::super::eval::{Eval, describe};
 use super::super::hir::FitSpec;
 use super::super::value::{DefKind, NodeValue, RowExpr, Value};
 use super::super::{row_lower, rows};
-use super::{law, schema};
+use super::{columns, law, schema};
 use crate::law::{Formula, Law, Penalty, Shape, Starts};
 use crate::problem::{Problem, did_you_mean};
 use crate::row::kinds::{Columns, unknown};
@@ -19,6 +19,19 @@ use crate::syntax::ast::{Arg, Expr, ExprKind, Ident, ItemKind, TypeKind};
 /// Columns of a table of runs beside the settings of `train` and what the nodes know.
 const COLUMNS: &[&str] = &[
     "name",
+    "sweep",
+    "status",
+    "budget_unit",
+    "step",
+    "data_tokens",
+    "seconds",
+    "rung",
+    "failure",
+    "created",
+    "machine",
+    "key",
+    "meaning",
+    "folder",
     "params_active",
     "params_non_embedding",
     "epochs",
@@ -155,7 +168,6 @@ fn call_of_law(
     fine
 }
 
-/// A column of the runs. Measures of models are columns too, so only what looks like a misspelling is one.
 /// The columns of the rows, where they come from tables that are there.
 fn table(eval: &mut Eval<'_>, n: &NodeValue) -> Option<Columns> {
     let v = n.fields.get("runs")?.clone();
@@ -172,12 +184,19 @@ fn column_of(eval: &mut Eval<'_>, table: &Columns, id: &Ident) -> bool {
     false
 }
 
-fn column(eval: &mut Eval<'_>, n: &NodeValue, id: &Ident) -> bool {
+/// The columns that runs usually have.
+pub(super) fn usual_columns() -> Vec<String> {
     let mut known: Vec<String> = COLUMNS.iter().map(|c| (*c).to_owned()).collect();
     if let Some(train) = schema::kind("train") {
         known.extend(train.fields.iter().map(|f| f.name.to_owned()));
         known.extend(train.facts.iter().map(|f| f.name.to_owned()));
     }
+    known
+}
+
+/// A column of the runs. Measures of models are columns too, so only what looks like a misspelling is one.
+fn column(eval: &mut Eval<'_>, n: &NodeValue, id: &Ident) -> bool {
+    let mut known = usual_columns();
     if let Some(Value::Node(sweep)) = n.fields.get("runs") {
         for item in &sweep.items {
             if let ItemKind::For { pattern: crate::syntax::ast::Pattern::Name(id), .. } = &item.kind
@@ -186,22 +205,11 @@ fn column(eval: &mut Eval<'_>, n: &NodeValue, id: &Ident) -> bool {
             }
         }
     }
-    if known.contains(&id.name) {
-        return true;
-    }
-    let Some(near) = did_you_mean(&id.name, known.iter().map(String::as_str)) else { return true };
-    if is_other(&id.name, near) {
-        return true;
-    }
+    let Some(near) = columns::misspelt(&id.name, &known) else { return true };
     let p = Problem::new("E0205", id.span, format!("runs have no `.{}`", id.name))
         .at(format!("did you mean `.{near}`?"));
     eval.problem(p);
     false
-}
-
-/// True if one name merely contains the other: `noise_scale` is no misspelling of `scale`.
-fn is_other(a: &str, b: &str) -> bool {
-    a.chars().count().abs_diff(b.chars().count()) > 2
 }
 
 /// What a checked fit means. `None`: a problem was reported.

@@ -5,6 +5,7 @@
 
 mod ask;
 mod causal;
+mod columns;
 mod facts;
 mod fields;
 mod fit;
@@ -39,7 +40,7 @@ use crate::problem::Problem;
 use crate::source::Span;
 use crate::syntax::ast::{self, ExprKind, ItemKind, NodeName};
 
-pub use ask::ask;
+pub use ask::{answer_fields, ask};
 pub use causal::writes_in_order;
 pub use facts::Facts;
 pub use fields::{changed, fields, has_field, home_of};
@@ -240,7 +241,7 @@ fn add_node(eval: &mut Eval<'_>, n: &Rc<NodeValue>, nodes: &mut Nodes, lines: &m
 
 /// A report may name rows that other nodes will give, so it waits only where a number of it does.
 fn add_report(eval: &mut Eval<'_>, n: &Rc<NodeValue>, nodes: &mut Nodes, lines: &mut Vec<String>) {
-    let Some((made, mut needs)) = report::report(eval, n) else { return };
+    let Some((made, mut needs)) = report::report(eval, n, nodes) else { return };
     let spec = match made {
         report::Made::Known(spec) => {
             lines.push(report::line(&n.name, &spec));

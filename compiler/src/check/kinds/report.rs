@@ -4,10 +4,11 @@
 //! report, and the program is checked again then. Rows are not looked at: which runs there are is no business of the checker.
 
 use super::super::eval::{Eval, describe};
+use super::super::hir::Nodes;
 use super::super::row_lower;
 use super::super::units;
 use super::super::value::{NodeValue, Quantity, Record, Scope, Value};
-use super::later_of;
+use super::{columns, later_of};
 use crate::problem::Problem;
 use crate::report::{
     MarkRule, Piece, PlotSpec, ReportPart, ReportRows, ReportSpec, TableSpec, Trend,
@@ -28,8 +29,12 @@ pub(super) enum Made {
 }
 
 /// A report, plot or table node; with the nodes that its texts name.
-pub(super) fn report(eval: &mut Eval<'_>, n: &NodeValue) -> Option<(Made, Vec<String>)> {
-    let mut making = Making { scope: n.scope.clone(), named: Vec::new(), after: None };
+pub(super) fn report(
+    eval: &mut Eval<'_>,
+    n: &NodeValue,
+    nodes: &Nodes,
+) -> Option<(Made, Vec<String>)> {
+    let mut making = Making { nodes, scope: n.scope.clone(), named: Vec::new(), after: None };
     let at = |f: &str| n.fields.fields.get(f).and_then(|(_, s)| *s).unwrap_or(n.span);
     let title = match n.fields.get("title") {
         Some(Value::Text(t)) => {
@@ -83,7 +88,9 @@ pub(super) fn line(name: &str, spec: &ReportSpec) -> String {
     format!("{name}   {}   {}", parts.join(", "), spec.export.join(", "))
 }
 
-struct Making {
+struct Making<'a> {
+    /// Nodes that stand before it.
+    nodes: &'a Nodes,
     scope: Scope,
     /// Nodes that texts name.
     named: Vec<String>,
@@ -91,7 +98,7 @@ struct Making {
     after: Option<String>,
 }
 
-impl Making {
+impl Making<'_> {
     fn parts(
         &mut self,
         eval: &mut Eval<'_>,
@@ -138,6 +145,10 @@ impl Making {
             None | Some(Value::None) => None,
             Some(_) => Some(one(eval, "color")?),
         };
+        let known = columns::of(eval, self.nodes, &data);
+        for (f, e) in [("x", Some(&x)), ("y", Some(&y)), ("color", color.as_ref())] {
+            e.map_or(Some(()), |e| columns::check(eval, &known, e, place(f)))?;
+        }
         let trend = r.get("trend").and_then(word).and_then(|w| Trend::named(&w));
         let trend = trend.unwrap_or(Trend::None);
         let mark = r.get("mark").and_then(word).and_then(|w| MarkRule::named(&w));
@@ -174,11 +185,18 @@ impl Making {
     ) -> Option<ReportPart> {
         let place = |f: &str| r.fields.get(f).and_then(|(_, s)| *s).unwrap_or(at);
         let rows = self.rows(eval, r.get("rows")?, place("rows"))?;
-        let columns: Vec<RowExpr> = match r.get("columns") {
+        let shown: Vec<RowExpr> = match r.get("columns") {
             None | Some(Value::None) => Vec::new(),
             Some(v) => row_lower::exprs_of(eval, v, place("columns"))?,
         };
-        Some(ReportPart::Table(TableSpec { title: title.to_owned(), rows, columns }))
+        // What a record that is not known yet will have is seen then.
+        if self.after.is_none() || !matches!(rows, ReportRows::Given(_)) {
+            let known = columns::of(eval, self.nodes, &rows);
+            for e in &shown {
+                columns::check(eval, &known, e, place("columns"))?;
+            }
+        }
+        Some(ReportPart::Table(TableSpec { title: title.to_owned(), rows, columns: shown }))
     }
 
     /// Rows of runs, of a table in a file, of a fit, or records of the program.
