@@ -5,6 +5,7 @@ use cs336_compiler::graph::cost::cost;
 use cs336_compiler::plan::{self, Plan};
 use cs336_compiler::programs::TrainPrograms;
 use cs336_device::doctor::Calibration;
+use cs336_lab::profile::floor;
 use serde_json::{Value, json};
 
 use crate::render::{bytes, duration, short};
@@ -49,7 +50,7 @@ pub(crate) fn print_costs(
         classes.join(", ")
     ));
     let time = match machine.and_then(|machine| seconds(spec, programs, machine)) {
-        Some(seconds) => format!("about {}", duration(seconds)),
+        Some(seconds) => format!("at least {}", duration(seconds)),
         None => "unknown: run `cs336c doctor`".to_owned(),
     };
     crate::print(&format!("           time: {time}"));
@@ -118,17 +119,13 @@ pub(crate) fn forward_json(spec: &TrainSpec, programs: &TrainPrograms) -> Value 
         .into()
 }
 
-/// A lower bound: each launch takes as long as its arithmetic or its memory traffic, whichever is longer.
+/// What all steps take at least: the floor of `profile`, which needs no run.
 pub(crate) fn seconds(
     spec: &TrainSpec,
     programs: &TrainPrograms,
     machine: &Calibration,
 ) -> Option<f64> {
-    let time = |launch: &plan::Launch| {
-        let compute = launch.flops as f64 / (machine.gemm_gflops * 1e9);
-        compute.max(launch.bytes as f64 / (machine.copy_gb_per_s * 1e9))
-    };
-    Some(spec.steps? as f64 * sum(&programs.step.plan.steps, &time))
+    Some(spec.steps? as f64 * floor(&programs.step.plan.steps, machine))
 }
 
 fn sum(steps: &[plan::Step], of: &dyn Fn(&plan::Launch) -> f64) -> f64 {

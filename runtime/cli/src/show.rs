@@ -338,7 +338,7 @@ fn print_sweep(
             row.push(format!("{:.2e} FLOPs", steps * spec.step_flops));
             if let Some(cost) = costs.get(&point.node) {
                 row.push(bytes(cost.bytes as f64));
-                row.push(cost.seconds.map_or(String::new(), |s| format!("~{}", duration(s))));
+                row.push(cost.seconds.map_or(String::new(), |s| format!(">{}", duration(s))));
             }
             let whole = steps * spec.step_flops;
             match stands.get(&point.node) {

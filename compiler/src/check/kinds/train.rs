@@ -424,6 +424,13 @@ fn budget(eval: &mut Eval<'_>, n: &NodeValue) -> Option<Budget> {
             return None;
         }
     };
+    // Work is compared with what the steps need once they are known; a time and epochs over unread data never are.
+    if matches!(budget, Budget::Seconds(v) | Budget::Epochs(v) if v >= schema::EXACT) {
+        let text = format!("a budget of {} never ends", units::show(&q));
+        let help = format!("at most {}, where numbers are exact", schema::EXACT - 1.0);
+        eval.problem(Problem::new("E0316", at(n, "budget"), text).help(help));
+        return None;
+    }
     Some(budget)
 }
 
@@ -456,6 +463,18 @@ fn steps(
         let p = Problem::new("E0502", at(n, "budget"), "the budget does not pay for a single step")
             .help(format!("one step costs {:.2e} FLOPs ({} tokens)", step_flops, batch_tokens))
             .help("make `batch` smaller or the budget larger");
+        eval.problem(p);
+        return None;
+    }
+    // Tokens are counted in numbers that are exact up to there.
+    if whole * batch >= schema::EXACT {
+        let text = format!(
+            "the budget is {:.1e} tokens, which cannot be counted one by one",
+            whole * batch
+        );
+        let p = Problem::new("E0316", at(n, "budget"), text)
+            .help(format!("at most {:.0e} tokens, where numbers are exact", schema::EXACT))
+            .help(format!("one step of {batch_tokens} tokens costs {step_flops:.2e} FLOPs"));
         eval.problem(p);
         return None;
     }
