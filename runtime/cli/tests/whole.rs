@@ -295,8 +295,9 @@ fn laws_that_anyone_can_copy_find_what_their_tables_were_made_with() {
     for (constant, value) in [
         ("moe gamma", 0.58),
         ("moe alpha", 0.115),
-        ("bits gamma", 2.67),
+        ("bits gamma", 2.6745),
         ("bits alpha", 0.4965),
+        ("bits beta", 0.4965),
         ("wall rd", 15.4),
         ("wall rn", 5.3),
     ] {
