@@ -450,8 +450,30 @@ impl Eval<'_> {
                         let v = self.expr(&inner, value);
                         self.bind_pattern(&inner, pattern, v);
                     }
+                    // A block of a node, such as `eval { .. }`: it takes the place of the one that is there.
+                    ItemKind::Node { kind: word, name, body } if matches!(base, Value::Node(_)) => {
+                        let Value::Node(n) = &base else { continue };
+                        let at = (word, name.as_ref(), body);
+                        match super::kinds::changed_block(self, &inner, n, at, item.span) {
+                            Some((key, v)) => changes.push((vec![key], v, word.span)),
+                            None => return Value::Error,
+                        }
+                    }
+                    ItemKind::For { .. } | ItemKind::Where(_) | ItemKind::Emit { .. }
+                        if matches!(base, Value::Node(_)) =>
+                    {
+                        items.push(item.clone());
+                    }
                     ItemKind::Error => return Value::Error,
-                    _ => items.push(item.clone()),
+                    _ if matches!(base, Value::Error | Value::Later(_)) => {}
+                    _ => {
+                        let text = format!(
+                            "this does not belong behind `with`: {} has only fields",
+                            describe(&base)
+                        );
+                        let p = Problem::new("E0211", item.span, text);
+                        return self.problem(p.help("a change is `name = value`"));
+                    }
                 }
             }
         } else {

@@ -459,23 +459,20 @@ fn bytes_of(operand: &Operand, extents: &[usize]) -> u64 {
     (count * operand.dtype.bytes() * times) as u64
 }
 
-/// The expression that most likely gave a launch of this origin a value that is not finite: its logarithm, root, power, quotient or
-/// exponential, if it has one alone.
-pub fn risk(graph: &Graph, origin: &str) -> Option<Span> {
+/// The expressions that may have given a launch of this origin a value that is not finite: its logarithms, roots, powers, quotients and
+/// exponentials.
+pub fn risks(graph: &Graph, origin: &str) -> Vec<Span> {
     let mut found = Vec::new();
-    risks(graph, origin, &mut found);
+    gather_risks(graph, origin, &mut found);
     found.dedup();
-    match found.as_slice() {
-        [only] => Some(*only),
-        _ => None,
-    }
+    found
 }
 
-fn risks(graph: &Graph, origin: &str, found: &mut Vec<Span>) {
+fn gather_risks(graph: &Graph, origin: &str, found: &mut Vec<Span>) {
     for id in graph.ids() {
         let node = graph.node(id);
         match &node.op {
-            Op::Scan(scan) => risks(&scan.body, origin, found),
+            Op::Scan(scan) => gather_risks(&scan.body, origin, found),
             Op::Unary(UnOp::Log | UnOp::Sqrt | UnOp::Rsqrt | UnOp::Recip | UnOp::Exp)
             | Op::Binary(BinOp::Div | BinOp::Pow)
                 if origin_of(graph, id).as_str() == origin =>

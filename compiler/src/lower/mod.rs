@@ -26,7 +26,7 @@ mod sums;
 #[cfg(test)]
 mod tests;
 
-pub use level::risk;
+pub use level::risks;
 
 use indexmap::IndexMap;
 

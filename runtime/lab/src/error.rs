@@ -111,8 +111,8 @@ pub enum LabError {
         step: u64,
         /// Layer path and op where it began.
         layer: Option<String>,
-        /// The expression that this op comes of, where it is known.
-        place: Option<Span>,
+        /// The expressions that may have given it, of those that this op comes of.
+        places: Vec<Span>,
         /// The newest sound checkpoint, if there is one.
         checkpoint: Option<PathBuf>,
     },
@@ -465,10 +465,11 @@ impl LabError {
         let span = Span::new(node.span.file, start, start + line);
         let mut problem = Problem::new(self.code(), span, self.to_string()).help(self.help());
         // Values of the user's own formulas are shown there.
-        if let Self::Diverged { place: Some(place), .. } = &self
-            && !sources.file(place.file).is_std
-        {
-            problem = problem.label(*place, "most likely this");
+        if let Self::Diverged { places, .. } = &self {
+            let mut own = places.iter().filter(|place| !sources.file(place.file).is_std);
+            if let (Some(only), None) = (own.next(), own.next()) {
+                problem = problem.label(*only, "most likely this");
+            }
         }
         let mut problems = Problems::default();
         problems.push(problem);
@@ -521,7 +522,7 @@ mod tests {
             value: f64::NAN,
             step: 412,
             layer: Some("blocks.mlp silu".to_owned()),
-            place: None,
+            places: Vec::new(),
             checkpoint: Some("runs/a/checkpoints/00000400".into()),
         };
         assert_eq!(

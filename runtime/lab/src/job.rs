@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use cs336_compiler::check::hir::{Budget, Node, Nodes, TrainSpec};
 use cs336_compiler::front::Checked;
-use cs336_compiler::lower::risk;
+use cs336_compiler::lower::risks;
 use cs336_compiler::programs::{Compiled, TrainPrograms};
 use cs336_data::{Batches, Tokenizer, Windows};
 use cs336_device::Processor;
@@ -241,8 +241,8 @@ fn parts(
 fn written(error: LabError, step: &Compiled) -> LabError {
     match error {
         LabError::Diverged { what, value, step: at, layer: Some(layer), checkpoint, .. } => {
-            let place = risk(&step.graph, &layer);
-            LabError::Diverged { what, value, step: at, layer: Some(layer), place, checkpoint }
+            let places = risks(&step.graph, &layer);
+            LabError::Diverged { what, value, step: at, layer: Some(layer), places, checkpoint }
         }
         other => other,
     }

@@ -323,8 +323,8 @@ fn diverged(
     let checkpoint = found.map(|loaded| loaded.path);
     let place = json!({ "step": input.step, "what": what, "layer": layer });
     dir.event(around.host, "diverged", place);
-    let place = None;
-    Ok(LabError::Diverged { what, value, step: input.step, layer, place, checkpoint })
+    let (step, places) = (input.step, Vec::new());
+    Ok(LabError::Diverged { what, value, step, layer, places, checkpoint })
 }
 
 /// Whether the program's `stop` holds after the step with these metrics.

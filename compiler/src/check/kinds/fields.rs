@@ -85,7 +85,7 @@ pub fn fields(eval: &mut Eval<'_>, scope: &Scope, node: &mut NodeValue, block: &
                 node.fields.set(&id.name, v, Some(e.span));
             }
             ItemKind::Node { kind: word, name, body } => {
-                nested(eval, &inner, node, kind, word, name.as_ref(), body, item.span);
+                nested(eval, &inner, node, kind, (word, name.as_ref(), body), item.span);
             }
             ItemKind::Let { pattern, value, .. } if node.kind != "sweep" => {
                 let v = eval.expr(&inner, value);
@@ -111,21 +111,29 @@ pub fn fields(eval: &mut Eval<'_>, scope: &Scope, node: &mut NodeValue, block: &
     }
 }
 
-#[allow(clippy::too_many_arguments, reason = "the parts of one nested block")]
+/// A block behind `with`: its key and its value. `None`: a problem was reported.
+pub fn changed_block(
+    eval: &mut Eval<'_>,
+    scope: &Scope,
+    base: &NodeValue,
+    block: Nested<'_>,
+    span: Span,
+) -> Option<(String, Value)> {
+    let kind = schema::kind(&base.kind)?;
+    block_value(eval, scope, kind, block, span)
+}
+
+/// The word of a nested block, its title, what stands in it.
+type Nested<'a> = (&'a ast::Ident, Option<&'a NodeName>, &'a NodeBody);
+
 fn nested(
     eval: &mut Eval<'_>,
     scope: &Scope,
     node: &mut NodeValue,
     kind: &KindSchema,
-    word: &ast::Ident,
-    name: Option<&NodeName>,
-    body: &NodeBody,
+    (word, name, body): Nested<'_>,
     span: Span,
 ) {
-    let title = name.map(|n| match n {
-        NodeName::Text(t, _) => t.clone(),
-        NodeName::Ident(i) => i.name.clone(),
-    });
     if let (Some(_), NodeBody::None) = (kind.field(&word.name), body) {
         // `text """..."""`: the name is the value.
         // A report has as many paragraphs as it likes, each at its place.
@@ -135,9 +143,32 @@ fn nested(
         } else {
             word.name.clone()
         };
-        node.fields.set(&key, Value::Text(title.unwrap_or_default().into()), Some(span));
+        let title = name.map(title).unwrap_or_default();
+        node.fields.set(&key, Value::Text(title.into()), Some(span));
         return;
     }
+    let Some((key, v)) = block_value(eval, scope, kind, (word, name, body), span) else { return };
+    if node.fields.get(&key).is_some() {
+        eval.problem(Problem::new("E0204", word.span, format!("`{}` is set twice", word.name)));
+    }
+    node.fields.set(&key, v, Some(word.span));
+}
+
+fn title(name: &NodeName) -> String {
+    match name {
+        NodeName::Text(t, _) => t.clone(),
+        NodeName::Ident(i) => i.name.clone(),
+    }
+}
+
+/// A block under the key of its word and title.
+fn block_value(
+    eval: &mut Eval<'_>,
+    scope: &Scope,
+    kind: &KindSchema,
+    (word, name, body): Nested<'_>,
+    span: Span,
+) -> Option<(String, Value)> {
     let Some(schema) = kind.block(&word.name) else {
         if kind.field(&word.name).is_some() {
             let text = format!("`{}` is a field: write `{} = ..`", word.name, word.name);
@@ -145,19 +176,16 @@ fn nested(
         } else {
             unknown(eval, word, &format!("`{}`", kind.name), &kind.names());
         }
-        return;
+        return None;
     };
     let NodeBody::Block(block) = body else {
         let text = format!("`{}` is a block: `{} {{ .. }}`", word.name, word.name);
         eval.problem(Problem::new("E0301", span, text));
-        return;
+        return None;
     };
     let record = block_record(eval, scope, schema, block);
-    let key = title.map_or(word.name.clone(), |t| format!("{} {t}", word.name));
-    if node.fields.get(&key).is_some() {
-        eval.problem(Problem::new("E0204", word.span, format!("`{}` is set twice", word.name)));
-    }
-    node.fields.set(&key, Value::Record(record.into()), Some(word.span));
+    let key = name.map_or(word.name.clone(), |n| format!("{} {}", word.name, title(n)));
+    Some((key, Value::Record(record.into())))
 }
 
 fn block_record(

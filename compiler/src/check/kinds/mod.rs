@@ -43,7 +43,7 @@ use crate::syntax::ast::{self, ExprKind, ItemKind, NodeName};
 pub use ask::{answer_fields, ask};
 pub use causal::writes_in_order;
 pub use facts::Facts;
-pub use fields::{changed, fields, has_field, home_of};
+pub use fields::{changed, changed_block, fields, has_field, home_of};
 pub use sweep::{Point, Sweep};
 pub use train::{Costed, micro_rows, train_parts};
 
