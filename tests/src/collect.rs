@@ -30,6 +30,8 @@ pub enum Attribute {
     Groups,
     /// See `Kernels`.
     Clif,
+    /// The CUDA C++ of each kernel is kept.
+    Cuda,
     /// It is no test but a file that the other sections of its file may use, as `./NAME.cs336`.
     File,
     /// It runs only with `--include-ignored`.
@@ -47,6 +49,7 @@ const ATTRIBUTES: &[(&str, Attribute)] = &[
     ("kernels", Attribute::Kernels),
     ("groups", Attribute::Groups),
     ("clif", Attribute::Clif),
+    ("cuda", Attribute::Cuda),
     ("file", Attribute::File),
     ("slow", Attribute::Slow),
 ];

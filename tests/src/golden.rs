@@ -1,7 +1,7 @@
 //! Golden texts: what a section becomes on its way to the machine, kept in `ref/plans`, so that a change of lowering shows as a difference.
 //!
 //! `kernels` keeps the plan as `cs336c plan --kernels` prints it, `groups` which nodes share kernels, `clif` the code of each fused kernel
-//! before Cranelift sees it. The subject is the step of the section's training run; without one, the last thing declared, applied to tensors of
+//! before Cranelift sees it, `cuda` its CUDA C++ for the GPU, without what every text begins with. The subject is the step of the section's training run; without one, the last thing declared, applied to tensors of
 //! the given shapes. All of it is the same on every machine.
 
 use std::path::PathBuf;
@@ -25,6 +25,7 @@ const KEPT: &[(Attribute, &str)] = &[
     (Attribute::Kernels, "kernels.txt"),
     (Attribute::Groups, "groups.txt"),
     (Attribute::Clif, "clif"),
+    (Attribute::Cuda, "cu"),
 ];
 
 /// What has changed.
@@ -94,6 +95,7 @@ fn texts(
             Attribute::Groups => {
                 groups(&compiled.graph, &Target::cpu()).map_err(|bug| vec![bug.to_string()])?
             }
+            Attribute::Cuda => cuda(&compiled)?,
             _ => code(&compiled)?,
         };
         out.push((place(path, section, end), text));
@@ -111,6 +113,15 @@ fn compiled(section: &Section, world: &dyn World) -> Result<Compiled, Vec<String
     programs
         .map(|p| p.step)
         .map_err(|problems| problems.iter().map(|p| format!("{}: {}", p.code, p.message)).collect())
+}
+
+fn cuda(compiled: &Compiled) -> Result<String, Vec<String>> {
+    let mut out = String::new();
+    for (i, kernel) in compiled.plan.kernels.iter().enumerate() {
+        let text = cs336_device::cuda_text(kernel).map_err(|e| vec![e.to_string()])?;
+        out.push_str(&format!("// k{i}\n{text}\n"));
+    }
+    Ok(out)
 }
 
 fn code(compiled: &Compiled) -> Result<String, Vec<String>> {

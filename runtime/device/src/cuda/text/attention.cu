@@ -2,6 +2,8 @@
 // `A` is written for each kernel: sizes NB problems, NQ queries, NK keys, D, DV; elements q(b, i, d), k(b, j, d), v(b, j, w), ..; the score and
 // whether a key is seen; the keys that a query can see at most. Thread (ty, tx) has rows ty + 16 r and columns tx + 16 c.
 
+#define LOG2E 1.4426950408889634f
+
 // The keys that any of the queries of a tile can see.
 template <class A> FN void live_keys(const A& a, int b, int i0, int rows, int& lo, int& hi) {
   __shared__ int ends[2];
@@ -140,14 +142,14 @@ template <class A, int BQ, int BK> FN void forward(const A& a) {
   }
 }
 
-// Per query Σ dout out, a warp each.
+// Per query Σ dout out, a warp each; behind them, the binary logarithm of the sum of exponentials.
 template <class A> FN void row_dots(const A& a, float* dots) {
   const int n = blockIdx.x * 8 + threadIdx.x / 32;
   if (n >= A::NB * A::NQ) return;
   float sum = 0.0f;
   for (int w = threadIdx.x % 32; w < A::DV; w += 32) sum = fmaf(a.out(n / A::NQ, n % A::NQ, w), a.dout(n / A::NQ, n % A::NQ, w), sum);
   sum = together<32, Sum>(sum, (float*)nullptr);
-  if (threadIdx.x % 32 == 0) dots[n] = sum;
+  if (threadIdx.x % 32 == 0) { dots[n] = sum; dots[A::NB * A::NQ + n] = a.lse(n / A::NQ, n % A::NQ) * LOG2E; }
 }
 
 // Probabilities and gradients of the scores of one tile, from scaled products s and dout v.

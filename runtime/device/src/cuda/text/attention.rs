@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use cs336_compiler::kernel::{AttentionKernel, Expr, Inst, KeyBound, Ref};
+use cs336_compiler::kernel::{AttentionKernel, Expr, Inst, KeyBound, Literal, Ref};
 use cs336_compiler::scalar::{self, DType, Runtime};
 
 use super::scalar::{Kind, Place, Val, emit, float};
@@ -13,14 +13,13 @@ pub(super) fn text(k: &AttentionKernel, aligned: &[usize]) -> Result<Text, Strin
     let a = Attention { k, captured: k.captured };
     let mut out = a.begin(&["out", "lse"])?;
     if let Some(cores) = a.cores(aligned, &[0, 1, 2]) {
-        let keys = 64;
-        let queries = 16 * cores.warps;
-        cores.entry(&a, &mut out, "run", "mma_forward", &format!("{keys}"), "a");
-        let (d, v) = (cores.line(k.over), cores.line(a.values()));
-        let shared = 2 * (queries * d + 2 * keys * (d + v)) as u32;
-        let blocks = a.queries().div_ceil(queries) * a.problems();
-        let pass = cores.pass("run", blocks, shared);
-        return Ok(Text { source: out, passes: vec![pass], scratch: 0 });
+        let shape = cores.shape(&a, Part::Forward);
+        cores.entry(&a, &mut out, "run", ("mma_forward<", ""), &shape, "a");
+        let (d, v) = (line(k.over), line(a.values()));
+        let bytes = 2 * (shape.rows() * d + 2 * shape.step * (d + v));
+        let blocks = a.queries().div_ceil(shape.rows()) * a.problems();
+        let passes = vec![shape.pass("run", blocks, bytes)];
+        return Ok(Text { source: out, passes, scratch: 0 });
     }
     let tile = a.tile(|bq, bk, d, v| bq * d + bk * d + bk * v + bq * (bk + 1))?;
     a.entry(&mut out, "run", &format!("forward<A, {}, {}>(a)", tile.queries, tile.keys));
@@ -46,43 +45,77 @@ pub(super) struct Attention<'k> {
 /// What a block may have on every GPU from sm_80 on (A100: 163 KiB; smaller ones 99 KiB), less what is static.
 const SHARED: usize = 160 << 10;
 
-/// How an attention is put on tensor cores.
+/// An attention that can be put on tensor cores.
 pub(super) struct Cores {
     /// The stored type of all first factors.
     element: &'static str,
-    /// Of a block; each has 16 rows.
-    pub(super) warps: usize,
+}
+
+/// The three kernels of an attention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    Forward,
+    Queries,
+    Keys,
+}
+
+/// How a block works: so many warps of so many times 16 rows, and rows of the other side per step.
+pub(super) struct Shape {
+    warps: usize,
+    blocks: usize,
+    pub(super) step: usize,
+}
+
+impl Shape {
+    /// Rows of a block.
+    pub(super) fn rows(&self) -> usize {
+        16 * self.warps * self.blocks
+    }
+
+    pub(super) fn pass(&self, name: &str, blocks: usize, shared: usize) -> Pass {
+        let (grid, block) = ([blocks as u32, 1, 1], 32 * self.warps as u32);
+        Pass { entry: name.to_owned(), grid, block, shared: shared as u32 }
+    }
+}
+
+/// Elements of a tile's row in shared memory; see attention_mma.cu.
+pub(super) fn line(n: usize) -> usize {
+    if n.is_multiple_of(16) { n + 8 } else { n }
 }
 
 impl Cores {
-    /// Elements of a tile's row in shared memory; see attention_mma.cu.
-    pub(super) fn line(&self, n: usize) -> usize {
-        if n.is_multiple_of(16) { n + 8 } else { n }
+    /// The fastest of a dozen shapes each, measured on an H100 (tests/bench/README.md): what limits is shared memory, so rows are taken 32 at a
+    /// time by a warp as long as its registers hold them.
+    pub(super) fn shape(&self, a: &Attention<'_>, part: Part) -> Shape {
+        let small = a.k.over.max(a.values()) <= 64;
+        let rows = match part {
+            Part::Forward | Part::Queries => a.queries(),
+            Part::Keys => a.k.keys,
+        };
+        let (blocks, step) = match (part, small) {
+            (Part::Forward, true) => (2, 64),
+            (Part::Forward | Part::Queries, _) | (Part::Keys, true) => (2, 32),
+            (Part::Keys, false) => (1, 64),
+        };
+        Shape { warps: 4, blocks: if rows <= 64 { 1 } else { blocks }, step }
     }
 
-    /// An entry that calls `function<A, .., element, warps, rest>`.
+    /// An entry that calls `function<A, .., element, warps, blocks, step, rest>`.
     pub(super) fn entry(
         &self,
         a: &Attention<'_>,
         out: &mut String,
         name: &str,
-        function: &str,
-        rest: &str,
+        (function, rest): (&str, &str),
+        shape: &Shape,
         arguments: &str,
     ) {
-        let (e, w) = (self.element, self.warps);
+        let Shape { warps, blocks, step } = shape;
         let (function, more) = function.split_once('<').unwrap_or((function, ""));
-        let call = format!("{function}<A, {more}{e}, {w}, {rest}>({arguments})");
-        a.entry_of(out, name, 32 * w as u32, &call);
-    }
-
-    pub(super) fn pass(&self, name: &str, blocks: usize, shared: u32) -> Pass {
-        Pass {
-            entry: name.to_owned(),
-            grid: [blocks as u32, 1, 1],
-            block: 32 * self.warps as u32,
-            shared,
-        }
+        let e = self.element;
+        let call =
+            format!("{function}<A, {more}{e}, {warps}, {blocks}, {step}{rest}>({arguments})");
+        a.entry_of(out, name, 32 * *warps as u32, &call);
     }
 }
 
@@ -106,8 +139,7 @@ impl Attention<'_> {
         });
         let sixteen = matches!(element, DType::Bf16 | DType::F16);
         let whole = sixteen && k.values.len() == 1 && fits(k.over) && fits(self.values()) && rows;
-        let warps = if self.queries() > 64 { 8 } else { 4 };
-        whole.then_some(Cores { element: stored(element), warps })
+        whole.then_some(Cores { element: stored(element) })
     }
 
     pub(super) fn queries(&self) -> usize {
@@ -186,6 +218,12 @@ impl Attention<'_> {
         }
         writeln!(out, "  static FN float SCALE() {{ return {}; }}", float(k.scale.get() as f32))
             .expect(GROWS);
+        let same = |e: &Expr, inst: scalar::Inst| e.insts.get(e.result as usize) == Some(&inst);
+        let one = scalar::Inst::Const(Literal::new(1.0));
+        let plain = same(&k.score, scalar::Inst::Arg(0))
+            && k.score_grads.first().is_none_or(|slope| same(slope, one))
+            && k.scale.get() > 0.0;
+        writeln!(out, "  static constexpr bool PLAIN = {plain};").expect(GROWS);
         self.elements(&mut out, written);
         self.function(&mut out, "float", "score", &k.score)?;
         self.function(&mut out, "bool", "seen", &k.mask)?;
@@ -198,12 +236,13 @@ impl Attention<'_> {
         self.bounds(&mut out);
         between::classify(&mut out, self);
         if let Some(at) = written.iter().position(|name| *name == "dout") {
-            let (lse, dout) = (2 + self.captured + at, 3 + self.captured + at);
+            let dout = 3 + self.captured + at;
             let t = stored(k.operands[dout].dtype);
-            writeln!(out, "  FN const {t}* dout_row(int b, int i) const {{ return o{dout} + at_dout(b, i, 0); }}")
-                .expect(GROWS);
-            writeln!(out, "  FN const float* lse_place(int b, int i) const {{ return o{lse} + at_lse(b, i); }}")
-                .expect(GROWS);
+            writeln!(
+                out,
+                "  FN const {t}* dout_row(int b, int i) const {{ return o{dout} + at_dout(b, i, 0); }}"
+            )
+            .expect(GROWS);
         }
         out.push_str("};\n");
         out.push_str(include_str!("attention.cu"));

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use cs336_compiler::kernel::AttentionKernel;
 
-use super::attention::Attention;
+use super::attention::{Attention, Part, line};
 use super::{GROWS, Pass, Text, blocks};
 
 /// See the module.
@@ -48,20 +48,22 @@ pub(super) fn text(k: &AttentionKernel, aligned: &[usize]) -> Result<Text, Strin
         &[("keys", "SharedK", true, false), ("values", "SharedV", false, true)]
     };
     if let Some(cores) = a.cores(aligned, &[0, 1, 2, first + 2]) {
-        let small = k.over.max(a.values()) > 64;
-        let (step, own) = (if small { 32 } else { 64 }, 16 * cores.warps);
-        let lines = cores.line(k.over) + cores.line(a.values());
+        let lines = line(k.over) + line(a.values());
         let dots = "a, (const float*)scratch";
-        cores.entry(&a, &mut out, "queries", "mma_grad_queries", &step.to_string(), dots);
-        let count = queries.div_ceil(own) * (problems / dq.shared());
-        passes.push(cores.pass("queries", count, 2 * ((own + 2 * step) * lines) as u32));
+        let shape = cores.shape(&a, Part::Queries);
+        let bytes = 2 * (shape.rows() + 2 * shape.step) * lines;
+        cores.entry(&a, &mut out, "queries", ("mma_grad_queries<", ""), &shape, dots);
+        let count = queries.div_ceil(shape.rows()) * (problems / dq.shared());
+        passes.push(shape.pass("queries", count, bytes));
         for (name, sharing, keys, values) in parts {
+            let shape = cores.shape(&a, Part::Keys);
             let function = format!("mma_grad_keys<{sharing}, ");
-            cores.entry(&a, &mut out, name, &function, &format!("{step}, {keys}, {values}"), dots);
+            let rest = format!(", {keys}, {values}");
+            cores.entry(&a, &mut out, name, (&function, &rest), &shape, dots);
             let shared = if *keys { dk.shared() } else { dv.shared() };
-            let count = k.keys.div_ceil(own) * (problems / shared);
-            let bytes = 2 * (own + 2 * step) * lines + 16 * step;
-            passes.push(cores.pass(name, count, bytes as u32));
+            let count = k.keys.div_ceil(shape.rows()) * (problems / shared);
+            let bytes = 2 * (shape.rows() + 2 * shape.step) * lines + 16 * shape.step;
+            passes.push(shape.pass(name, count, bytes));
         }
     } else {
         plain(&a, &mut out, &mut passes, (&dq, &dk, &dv), parts)?;
@@ -72,7 +74,7 @@ pub(super) fn text(k: &AttentionKernel, aligned: &[usize]) -> Result<Text, Strin
         a.entry(&mut out, &name, &format!("grad_captured<A, G{c}>(a, (const float*)scratch)"));
         passes.push(Pass { entry: name, grid: [blocks(elements, 8), 1, 1], block: 256, shared: 0 });
     }
-    Ok(Text { source: out, passes, scratch: 4 * queries * problems })
+    Ok(Text { source: out, passes, scratch: 8 * queries * problems })
 }
 
 /// The gradients of queries, keys and values in f32.

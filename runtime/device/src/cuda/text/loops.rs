@@ -148,7 +148,8 @@ fn rows(out: &mut String, l: &Layout<'_>) -> Text {
         let wish = if count < 132 { steps } else { steps.div_ceil(4) };
         wish.next_power_of_two().clamp(32, 1024)
     };
-    let per_block = (BLOCK / threads).max(1);
+    // Warps of several rows may share a block; more than a warp meets at the block's barriers.
+    let per_block = if threads == 32 { BLOCK / threads } else { 1 };
     let block = threads * per_block;
     let rounds = steps.div_ceil(threads);
     let kept = kept(l, rounds, if threads >= 1024 { KEPT / 2 } else { KEPT });

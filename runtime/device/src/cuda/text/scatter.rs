@@ -63,23 +63,21 @@ pub(super) fn text(k: &Scatter, aligned: &[usize]) -> Text {
     passes.push(pass("keys", blocks(n, 256), 256));
     if table.access != Access::Accumulate {
         head(o, "clear", 256, &operands, 0);
-        writeln!(
-            o,
-            "  u64 t = (u64)blockIdx.x * 256 + threadIdx.x;\n  if (t >= {}ull) return;",
-            places * cols
-        )
-        .expect(GROWS);
-        coordinates(o, "  ", axes, &k.cols, 1, "t");
+        let wide = if places * cols / by > u32::MAX as usize / 2 { "u64" } else { "u32" };
+        writeln!(o, "  {wide} t = ({wide})blockIdx.x * 256 + threadIdx.x;").expect(GROWS);
+        writeln!(o, "  if (t >= {}ull) return;", places * cols / by).expect(GROWS);
+        let last = cols / by;
+        writeln!(o, "  {wide} s = t % {last}; t /= {last};").expect(GROWS);
+        coordinates(o, "  ", axes, &k.cols, by, "s");
         writeln!(o, "  const ix place = (ix)(t % {0}) * {1}; t /= {0};", k.limit, k.stride)
             .expect(GROWS);
         coordinates(o, "  ", 0, &k.outer, 1, "t");
-        let at = format!(
-            "{} + {}",
-            offset(&table.strides[..first], 0),
-            offset(&table.strides[axes..], axes)
-        );
-        writeln!(o, "  put(o2[place + {at}], 0.0f);\n}}").expect(GROWS);
-        passes.push(pass("clear", blocks(places * cols, 256), 256));
+        let first = offset(&table.strides[..first], 0);
+        let at = format!("o2 + place + {first} + {}", offset(&table.strides[axes..], axes));
+        let t = stored(table.dtype);
+        writeln!(o, "  alignas(16) const {t} none[{by}] = {{}};\n  store<{by}>({at}, none);\n}}")
+            .expect(GROWS);
+        passes.push(pass("clear", blocks(places * cols / by, 256), 256));
     }
     let bits = usize::BITS - places.leading_zeros();
     let digits = bits.div_ceil(8).max(1) as usize;
