@@ -147,14 +147,16 @@ impl Product {
             let offset = row as isize * matrix.row + col as isize * matrix.col;
             Shared(matrix.data.0.wrapping_offset(offset))
         };
+        let size = unit.rows * depth;
         let copies = if in_place { 0 } else { tiles };
-        for (tile, out) in block.chunks_exact_mut(unit.rows * depth).take(copies).enumerate() {
-            let row = from + tile * unit.rows;
+        // Some tiles at once, so that a line of the cache is read once.
+        for (tile, out) in block[..copies * size].chunks_mut(unit.together * size).enumerate() {
+            let row = from + tile * unit.together * unit.rows;
             let source = pack::Strip {
                 data: place(self.a, row, first).0,
                 across: self.a.row,
                 along: self.a.col,
-                width: unit.rows.min(to - row),
+                width: (unit.together * unit.rows).min(to - row),
                 depth,
             };
             // SAFETY: rows and depths of a.

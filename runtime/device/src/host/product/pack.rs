@@ -1,6 +1,9 @@
 //! Copies of strips of a matrix: `width` rows or columns side by side, at each depth one after the other, filled up with zeroes.
 
-use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+use std::arch::x86_64::{
+    _MM_HINT_T1, _mm_loadu_ps, _mm_movehl_ps, _mm_movelh_ps, _mm_prefetch, _mm_storeu_ps,
+    _mm_unpackhi_ps, _mm_unpacklo_ps,
+};
 
 /// What is copied.
 #[derive(Debug, Clone, Copy)]
@@ -89,6 +92,33 @@ pub(super) unsafe fn pack<const W: usize>(strip: Strip, out: &mut [f32]) {
     }
 }
 
+/// Copies a strip of at most `T` tiles of `W` rows, each tile as [`pack`] does, one after the other.
+///
+/// # Safety
+/// The strip may be read.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "as above")]
+pub(super) unsafe fn pack_tiles<const W: usize, const T: usize>(strip: Strip, out: &mut [f32]) {
+    let Strip { data, across, along, width, depth } = strip;
+    if width == W * T && across == 1 {
+        for d in 0..depth {
+            let from = data.wrapping_offset(d as isize * along).cast::<[[f32; W]; T]>();
+            // SAFETY: `W T` elements of the strip, one after the other.
+            let rows = unsafe { from.read_unaligned() };
+            for (tile, rows) in rows.iter().enumerate() {
+                out[(tile * depth + d) * W..][..W].copy_from_slice(rows);
+            }
+        }
+        return;
+    }
+    for (tile, out) in out.chunks_mut(W * depth).enumerate() {
+        let data = data.wrapping_offset((tile * W) as isize * across);
+        let width = W.min(width - tile * W);
+        // SAFETY: a part of the strip.
+        unsafe { pack::<W>(Strip { data, width, ..strip }, out) };
+    }
+}
+
 /// Four rows of four numbers, by columns.
 ///
 /// # Safety
@@ -96,10 +126,31 @@ pub(super) unsafe fn pack<const W: usize>(strip: Strip, out: &mut [f32]) {
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "as above")]
 unsafe fn turned(from: *const f32, across: isize) -> [[f32; 4]; 4] {
-    let rows = [0, 1, 2, 3].map(|row| {
-        let from = from.wrapping_offset(row * across).cast::<[f32; 4]>();
-        // SAFETY: as the caller says.
-        unsafe { from.read_unaligned() }
-    });
-    [0, 1, 2, 3].map(|column| rows.map(|row| row[column]))
+    let row = |r: isize| {
+        // SAFETY: as the caller says; any alignment will do.
+        unsafe { _mm_loadu_ps(from.wrapping_offset(r * across)) }
+    };
+    // SAFETY: every processor of this kind has SSE.
+    let low = |a, b| unsafe { _mm_unpacklo_ps(a, b) };
+    // SAFETY: as above.
+    let high = |a, b| unsafe { _mm_unpackhi_ps(a, b) };
+    // SAFETY: as above.
+    let first_halves = |a, b| unsafe { _mm_movelh_ps(a, b) };
+    // SAFETY: as above.
+    let second_halves = |a, b| unsafe { _mm_movehl_ps(b, a) };
+    let (a, b, c, d) = (row(0), row(1), row(2), row(3));
+    let (one, two) = (low(a, b), low(c, d));
+    let (three, four) = (high(a, b), high(c, d));
+    let columns = [
+        first_halves(one, two),
+        second_halves(one, two),
+        first_halves(three, four),
+        second_halves(three, four),
+    ];
+    columns.map(|column| {
+        let mut numbers = [0.0; 4];
+        // SAFETY: there is room for four numbers.
+        unsafe { _mm_storeu_ps(numbers.as_mut_ptr(), column) };
+        numbers
+    })
 }

@@ -10,7 +10,7 @@ use std::arch::x86_64::{
 };
 use std::sync::OnceLock;
 
-use super::pack::{Strip, pack};
+use super::pack::{Strip, pack, pack_tiles};
 
 /// Where a product goes.
 #[derive(Debug, Clone, Copy)]
@@ -31,7 +31,9 @@ pub(super) struct Corner {
 pub(super) struct Unit {
     pub(super) rows: usize,
     pub(super) cols: usize,
-    /// Of strips of at most `rows` rows.
+    /// How many tiles of rows are copied at once: as many as a line of the cache has room for.
+    pub(super) together: usize,
+    /// Of strips of at most so many times `rows` rows, to one tile after the other.
     pub(super) pack_rows: unsafe fn(Strip, &mut [f32]),
     /// Of strips of at most `cols` columns.
     pub(super) pack_cols: unsafe fn(Strip, &mut [f32]),
@@ -79,7 +81,8 @@ static FOR_512: [Unit; 2] = [
     Unit {
         rows: 8,
         cols: 48,
-        pack_rows: pack_512::<8>,
+        together: 2,
+        pack_rows: pack_rows_512::<8, 2>,
         pack_cols: pack_512::<48>,
         multiply: multiply_512::<false, 3, 48>,
         multiply_copied: multiply_512::<true, 3, 48>,
@@ -87,7 +90,8 @@ static FOR_512: [Unit; 2] = [
     Unit {
         rows: 8,
         cols: 32,
-        pack_rows: pack_512::<8>,
+        together: 2,
+        pack_rows: pack_rows_512::<8, 2>,
         pack_cols: pack_512::<32>,
         multiply: multiply_512::<false, 2, 32>,
         multiply_copied: multiply_512::<true, 2, 32>,
@@ -97,7 +101,8 @@ static FOR_512: [Unit; 2] = [
 static FOR_256: [Unit; 1] = [Unit {
     rows: 4,
     cols: 24,
-    pack_rows: pack_256::<4>,
+    together: 4,
+    pack_rows: pack_rows_256::<4, 4>,
     pack_cols: pack_256::<24>,
     multiply: multiply_256::<false, 3, 24>,
     multiply_copied: multiply_256::<true, 3, 24>,
@@ -107,6 +112,18 @@ static FOR_256: [Unit; 1] = [Unit {
 unsafe fn pack_512<const W: usize>(strip: Strip, out: &mut [f32]) {
     // SAFETY: passed on to the caller.
     unsafe { pack::<W>(strip, out) }
+}
+
+#[target_feature(enable = "avx512f,avx512vl,fma")]
+unsafe fn pack_rows_512<const W: usize, const T: usize>(strip: Strip, out: &mut [f32]) {
+    // SAFETY: passed on to the caller.
+    unsafe { pack_tiles::<W, T>(strip, out) }
+}
+
+#[target_feature(enable = "avx2,fma")]
+unsafe fn pack_rows_256<const W: usize, const T: usize>(strip: Strip, out: &mut [f32]) {
+    // SAFETY: passed on to the caller.
+    unsafe { pack_tiles::<W, T>(strip, out) }
 }
 
 #[target_feature(enable = "avx2,fma")]
