@@ -62,6 +62,7 @@ impl<'w> Eval<'w> {
             over_runs: false,
             least_room: None,
             token_files: IndexMap::new(),
+            definition_texts: IndexMap::new(),
             asks: IndexMap::new(),
             sets: Vec::new(),
         }

@@ -16,6 +16,7 @@ use std::rc::Rc;
 
 use indexmap::IndexMap;
 
+use super::kinds::meaning::DefinitionText;
 use super::modules::Module;
 use super::trace::Trace;
 use super::value::{Def, DefKind, NodeValue, Program, Record, RowExpr, Scope, Value};
@@ -71,6 +72,8 @@ pub struct Eval<'w> {
     pub least_room: Option<usize>,
     /// How many tokens the files of tokenizers have, by file; `None`: it cannot be read.
     pub token_files: IndexMap<String, Option<usize>>,
+    /// Texts of definitions that runs mean, by where they stand.
+    pub(in crate::check) definition_texts: IndexMap<Span, Rc<DefinitionText>>,
     /// What the program asks of fits, by the fit's name.
     pub asks: IndexMap<String, Vec<super::hir::FitAsk>>,
     /// Overrides of `--set`: path and value, applied to nodes and knobs of the main file.

@@ -97,6 +97,33 @@ fn place(def: &Def) -> Option<String> {
     def.scope.0.parent.is_none().then(|| format!("{}@{}:{start}", def.name, file.0))
 }
 
+/// What [`Writer::def`] writes of a definition, a function of where it stands: the points of a sweep reach the same ones.
+#[derive(Debug)]
+pub(in crate::check) struct DefinitionText {
+    line: String,
+    names: Vec<String>,
+}
+
+impl DefinitionText {
+    fn of(d: &Def) -> Self {
+        let item = ast::Item {
+            kind: ast::ItemKind::Fn(ast::Callable {
+                name: ast::Ident { name: d.name.clone(), span: d.span },
+                axes: d.axes.clone(),
+                params: d.params.clone(),
+                result: d.result.clone(),
+                body: d.body.clone(),
+                span: d.span,
+            }),
+            span: d.span,
+            doc: None,
+        };
+        let text = syntax::canonical(&item);
+        let names = names_in(&text).into_iter().map(str::to_owned).collect();
+        Self { line: one_line(&text), names }
+    }
+}
+
 struct Writer<'e, 'w> {
     eval: &'e mut Eval<'w>,
     /// Label to text.
@@ -259,22 +286,17 @@ impl Writer<'_, '_> {
         if let Some(label) = self.labels.get(&key) {
             return label.clone();
         }
-        let item = ast::Item {
-            kind: ast::ItemKind::Fn(ast::Callable {
-                name: ast::Ident { name: d.name.clone(), span: d.span },
-                axes: d.axes.clone(),
-                params: d.params.clone(),
-                result: d.result.clone(),
-                body: d.body.clone(),
-                span: d.span,
-            }),
-            span: d.span,
-            doc: None,
-        };
-        let text = syntax::canonical(&item);
+        let known = self.eval.definition_texts.get(&d.span).map(Rc::clone);
+        let text = known.unwrap_or_else(|| {
+            let text = Rc::new(DefinitionText::of(d));
+            self.eval.definition_texts.insert(d.span, Rc::clone(&text));
+            text
+        });
         let label = self.label(key, &d.name);
-        self.definitions.insert(label.clone(), format!("{:?} {}", d.kind, one_line(&text)));
-        self.reach(&text, &d.scope);
+        self.definitions.insert(label.clone(), format!("{:?} {}", d.kind, text.line));
+        for name in &text.names {
+            self.reach_name(name, &d.scope);
+        }
         label
     }
 
@@ -288,16 +310,20 @@ impl Writer<'_, '_> {
     /// Writes down what the names in a text stand for.
     fn reach(&mut self, text: &str, scope: &Scope) {
         for name in names_in(text) {
-            match scope.get(name) {
-                Some(Value::Tensor(_) | Value::Placed(_) | Value::Weight(_) | Value::Error) => {}
-                Some(v) => {
-                    let value = one_line(&self.value(&v));
-                    if !matches!(v, Value::Def(_)) {
-                        self.local(name, value);
-                    }
+            self.reach_name(name, scope);
+        }
+    }
+
+    fn reach_name(&mut self, name: &str, scope: &Scope) {
+        match scope.get(name) {
+            Some(Value::Tensor(_) | Value::Placed(_) | Value::Weight(_) | Value::Error) => {}
+            Some(v) => {
+                let value = one_line(&self.value(&v));
+                if !matches!(v, Value::Def(_)) {
+                    self.local(name, value);
                 }
-                None => self.named(scope.0.module, name),
             }
+            None => self.named(scope.0.module, name),
         }
     }
 

@@ -11,7 +11,7 @@ mod fields;
 mod fit;
 mod law;
 mod likelihood;
-mod meaning;
+pub(super) mod meaning;
 mod outside;
 mod plain;
 mod points;

@@ -1,4 +1,4 @@
-//! Dense contractions by the crate `gemm`, in f32.
+//! Dense contractions in f32: by [`product`] on x86, and by the crate `gemm` elsewhere and where there is little to multiply.
 //!
 //! 16-bit operands are widened whole into scratch first, by fused loops like any other, and a 16-bit result is rounded once at the end. How `gemm` cuts the
 //! contracted axis depends on the shapes alone, so results do not depend on the number of threads (tested below).
@@ -10,6 +10,8 @@ use gemm::Parallelism;
 use super::cells::{Shared, offset_of};
 use super::loops::LoopCode;
 use super::pool::Pool;
+#[cfg(target_arch = "x86_64")]
+use super::product;
 use crate::error::DeviceError;
 
 /// A matrix of f32 in memory: address and strides in elements.
@@ -52,6 +54,11 @@ pub(crate) unsafe fn multiply(
     b: Matrix,
     threads: usize,
 ) {
+    #[cfg(target_arch = "x86_64")]
+    if product::takes((m, n, k), c) {
+        // SAFETY: passed on to the caller.
+        return unsafe { product::multiply((m, n, k), c, add, a, b, threads) };
+    }
     let parallelism = if threads <= 1 { Parallelism::None } else { Parallelism::Rayon(threads) };
     let alpha = if add { 1.0 } else { 0.0 };
     // SAFETY: passed on to the caller.

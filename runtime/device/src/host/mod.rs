@@ -11,6 +11,8 @@ pub(crate) mod loops;
 #[cfg(test)]
 pub(crate) mod oracle;
 pub(crate) mod pool;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod product;
 pub(crate) mod rowop;
 pub(crate) mod scatter;
 pub(crate) mod strips;
