@@ -70,7 +70,7 @@ def main():
                 if found:
                     runs[how].append(found)
         mid = lambda how, what: statistics.median(r[what] for r in runs[how])
-        print(f"\n{model}: {mid('ours', 'gflops'):.0f} GFLOP/s in 1024 x 1024 products, {mid('ours', 'gb'):.1f} GB/s copying, floor {1e3 * mid('ours', 'floor'):.1f} ms")
+        print(f"\n{model}: {mid('ours', 'gflops'):.0f} GFLOP/s in square products, {mid('ours', 'gb'):.1f} GB/s copying, floor {1e3 * mid('ours', 'floor'):.1f} ms")
         print(f"{'':10} {'step':>10} {'first step':>11} {'memory':>9}")
         for how, found in runs.items():
             if found:
