@@ -246,7 +246,9 @@ fit f {
   free = { E = 0.1..5, A = 1..1e6, alpha = 0.05..1 }
   error = squared(on = log)
   bootstrap = 50
+  held_out = .params > 1e8
 }
+fit line { runs = course, law = .loss ~ a + b * log(.params), free = { a = 0..100, b = -10..0 }, held_out = .params > 1e8 }
 let there = f.predict(params = 1e8)
 let more = f.predict(params = 1e6 * there.loss / there.loss)
 "#,
@@ -274,6 +276,10 @@ let more = f.predict(params = 1e6 * there.loss / there.loss)
         let (run, curve) = (cell("loss_pi95.low"), cell("loss_ci95.low"));
         assert!(run < curve && curve < cell("loss"), "{question}: {rows:?}");
     }
+    // Laws are compared by rows that neither was fitted to.
+    let rows = place.rows("[{ power = f.held_out_error, line = line.held_out_error }]");
+    let (power, line) = (rows[0]["power"].as_f64(), rows[0]["line"].as_f64());
+    assert!(power < Some(0.02) && line > Some(0.05), "{rows:?}");
 }
 
 #[test]

@@ -169,6 +169,10 @@ pub fn fit(
     let mut facts: Vec<(String, f64)> =
         fitted.coefficients.iter().map(|c| (c.name.clone(), told(c.value))).collect();
     facts.push(("agree".to_owned(), told(fitted.agree)));
+    if let Some(held_out) = &fitted.held_out {
+        facts.push(("held_out_error".to_owned(), told(held_out.relative_error)));
+        facts.push(("held_out_r2".to_owned(), told(held_out.r2)));
+    }
     let rows = columns.names.into_iter().zip(frame.rows()).collect();
     let mut answered = Answered { fitted, rows, asked: BTreeSet::new(), facts };
     answered.answer_more(name, spec)?;

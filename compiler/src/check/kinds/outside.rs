@@ -104,8 +104,12 @@ pub(super) fn runner(eval: &mut Eval<'_>, n: &NodeValue) -> Option<Option<Outsid
         Runner::Http { url: place.trim_end_matches('/').to_owned(), api, key }
     };
     if let Some(stop) = sweep::field(n, "stop") {
-        let text = "runs of others cannot be stopped early".to_owned();
-        return refuse(eval, stop.span, text);
+        let text = "runs of others cannot be stopped early: nobody tells of them on their way";
+        let p = Problem::new("E0520", stop.span, text);
+        eval.problem(
+            p.help("make two sweeps: a cheap one, and one with the settings of its best points"),
+        );
+        return None;
     }
     let gives = match r.get("gives") {
         None => Vec::new(),

@@ -2,7 +2,7 @@
 //!
 //! Text repeats its words, so most of the work of encoding is to find that a word was met before. Words of up to 15 bytes are one 128-bit number
 //! together with their length, and stand in sets of two beside their ids, so that finding one takes two comparisons and one line of the cache; words of
-//! up to 31 bytes are two such numbers. A new word takes the place of the older one of its set. What does not fit beside the word (more
+//! up to 31 bytes are two such numbers. A new word takes the place of the one of its set that was met less lately. What does not fit beside the word (more
 //! ids) lies in a list, and once that is large all is forgotten.
 
 /// The longest word that is remembered.
@@ -94,11 +94,11 @@ fn look_up<const K: usize, const N: usize>(
     ids: &mut Vec<u32>,
     merge: impl FnOnce(&mut Vec<u32>),
 ) {
-    let slot = match set {
-        [slot, _] if slot.key == key => slot,
-        [_, slot] if slot.key == key => slot,
-        [slot, older] => {
-            *older = *slot;
+    if set[0].key != key {
+        // The set has the word that was met last in the first place.
+        set.swap(0, 1);
+        if set[0].key != key {
+            let slot = &mut set[0];
             let before = ids.len();
             merge(ids);
             let new = &ids[before..];
@@ -112,7 +112,8 @@ fn look_up<const K: usize, const N: usize>(
             }
             return;
         }
-    };
+    }
+    let slot = &set[0];
     let count = slot.ids[N - 1] as usize;
     if count == 1 {
         ids.push(slot.ids[0]);

@@ -43,7 +43,7 @@ impl Making<'_> {
             return None;
         }
         if COMPUTE.contains(&across.as_str()) && part(up).is_some() {
-            self.frontier(fit, (x, y), up, (low, high), spec.extend_to, layers);
+            self.frontier(fit, (x, y), up, (low, high), spec.extend_to, (layers, notes));
             return None;
         }
         let places = curve::steps(x.scale, low, high, PLACES).into_iter();
@@ -65,7 +65,7 @@ impl Making<'_> {
         up: &str,
         (low, high): (f64, f64),
         end: Option<f64>,
-        layers: &mut Vec<Layer>,
+        (layers, notes): (&mut Vec<Layer>, &mut Vec<String>),
     ) {
         let Some(of) = part(up) else { return };
         let at = |c: f64| self.results.optimum(fit, c).map(|o| (c, of(&o)));
@@ -76,8 +76,8 @@ impl Making<'_> {
         // The wider one first: the other lies upon it.
         type Ends = fn(&Between) -> Option<(f64, f64)>;
         let bands: [(&str, _, Ends); 2] = [
-            ("95 % prediction interval of a run", color::GREY, |b| b.run),
-            ("95 % confidence interval of the law", color::MAIN, |b| b.curve),
+            ("95 % of single runs", color::GREY, |b| b.run),
+            ("95 % of the law", color::MAIN, |b| b.curve),
         ];
         for (name, color, ends) in bands {
             let points: Vec<(f64, f64, f64)> =
@@ -85,6 +85,11 @@ impl Making<'_> {
             if points.len() > 1 {
                 layers.push(layer(name, color, Shape::Band { points }));
             }
+        }
+        if all.iter().any(|(_, b)| b.run.is_some()) {
+            notes.push(
+                "The narrow band is the 95 % confidence interval of the law, the wide one the 95 % prediction interval of a single run there.".to_owned(),
+            );
         }
         let line = |range: std::ops::RangeInclusive<f64>| -> Vec<(f64, f64)> {
             let places = curve::steps(x.scale, *range.start(), *range.end(), PLACES).into_iter();

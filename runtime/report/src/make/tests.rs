@@ -242,7 +242,8 @@ fn the_frontier_has_a_band_and_a_prediction() {
         })
         .collect();
     let [(run, wide), (curve, narrow)] = bands.as_slice() else { panic!("two bands: {bands:?}") };
-    assert!(run.contains("prediction") && curve.contains("confidence") && wide > narrow);
+    assert!(run.contains("runs") && curve.contains("law") && wide > narrow);
+    assert!(chart.note.contains("prediction interval"), "{}", chart.note);
     let star = points(&chart, Mark::Star);
     assert_eq!(star.len(), 1);
     assert!((star[0].1 / (1e20 / 120.0f64).sqrt() - 1.0).abs() < 1e-12);

@@ -91,6 +91,11 @@ pub(super) const FIT: KindSchema = KindSchema {
             "what the law says at sizes: `predict(params = N, tokens = D)`, with `loss_ci95` of the curve and `loss_pi95` of a run",
         ),
         later("agree", "the share of starts that came to the same end"),
+        later(
+            "held_out_error",
+            "how well the rows of `held_out` are predicted: the mean of |predicted / measured - 1|",
+        ),
+        later("held_out_r2", "the same as 1 - squared errors / squared distances from the mean"),
         later("residuals", "the rows of the fit, each with `predicted` and `residual`"),
     ],
     part: SWEEPS,
